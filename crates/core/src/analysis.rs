@@ -1,0 +1,506 @@
+//! From evidence to a verdict: each gate read, each metric compared, and what follows.
+//!
+//! No data is never a pass. Gates decide; the status of the other metrics informs.
+
+mod gate;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::{Counters, Tally};
+use crate::evidence::{Baseline, metrics_of};
+use crate::metric::{Better, Metric, MetricName, Tier};
+use crate::plan::{Comparison, Decision, GateRule, OnDegraded, Plan};
+use crate::rollout::{Active, HoldCause, Rollout};
+use crate::routing::Variant;
+use crate::stats::logspace::LogE;
+use crate::stats::merge::{Alpha, BudgetShares, merge};
+use crate::stats::response_guard::ResponseGuard;
+use crate::stats::sample_ratio::SampleRatio;
+use crate::stats::share::{Share, ShareCount};
+use crate::units::Timestamp;
+use crate::weight::Weight;
+
+/// Everything that was seen of a rollout up to now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evidence {
+    /// Matured sessions by what was stamped on them.
+    pub cells: Vec<Cell>,
+    /// All data at once, for display.
+    pub shown: Sides<Tally>,
+    /// What came since the last check, for gates that are read literally.
+    pub recent: Sides<Tally>,
+    /// Sessions assigned, for the sample ratio.
+    pub assigned: Vec<Assigned>,
+    /// Constants that could be frozen now.
+    pub baseline_candidate: Option<Baseline>,
+    /// Whether the break-glass file names the pack.
+    pub forced_stable: bool,
+}
+
+/// One value for each variant.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sides<T> {
+    /// Of stable.
+    pub stable: T,
+    /// Of the canary.
+    pub canary: T,
+}
+
+impl<T> Sides<T> {
+    /// The value of a variant.
+    pub fn of(&self, variant: Variant) -> &T {
+        match variant {
+            Variant::Stable => &self.stable,
+            Variant::Canary => &self.canary,
+        }
+    }
+
+    /// The value of a variant, to change.
+    pub fn of_mut(&mut self, variant: Variant) -> &mut T {
+        match variant {
+            Variant::Stable => &mut self.stable,
+            Variant::Canary => &mut self.canary,
+        }
+    }
+}
+
+/// Matured sessions that share a stamp.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// Index of the step of their assignment.
+    pub step: u16,
+    /// Index of their segment.
+    pub segment: u8,
+    /// The weight in force at their assignment.
+    pub weight: Weight,
+    /// Whether the step was Observing.
+    pub observing: bool,
+    /// Their variant.
+    pub variant: Variant,
+    /// What they showed.
+    pub counters: Counters,
+}
+
+/// Sessions assigned under one weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assigned {
+    /// The weight in force.
+    pub weight: Weight,
+    /// Of them on the canary.
+    pub canary: u64,
+    /// Of them on stable.
+    pub stable: u64,
+}
+
+/// One evaluation of all gates, with everything needed to understand it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Analysis {
+    /// Counts the checks of the rollout, from 1.
+    pub number: u64,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Index of the step.
+    pub step: u16,
+    /// Matured canary sessions of the step.
+    pub step_sessions: u64,
+    /// Each gate.
+    pub gates: Vec<GateReading>,
+    /// Log of the merged evidence of all gates against the canary.
+    pub log_e: LogE,
+    /// The log at which it acts: ln(1/alpha).
+    pub log_limit: f64,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// The gates that are named, when the verdict is a failure.
+    pub culprits: Vec<MetricName>,
+    /// Causes to hold, with their reasons.
+    pub holds: BTreeMap<HoldCause, String>,
+    /// Metrics that are no gates and proven worse.
+    pub degraded: BTreeSet<MetricName>,
+    /// Metrics whose response rates differ between the variants, so that they no longer count.
+    pub guard_tripped: BTreeSet<MetricName>,
+    /// Every metric that has data, stable beside canary.
+    pub metrics: Vec<MetricReading>,
+}
+
+/// What an analysis comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every gate passes or does not apply, and the step has its samples.
+    Pass,
+    /// At least one gate is on its wrong side, unproven.
+    AtRisk,
+    /// At least one gate has too few sessions.
+    NoData,
+    /// A gate is proven to be broken.
+    Fail,
+    /// A gate is proven to be broken, and so it is by stable.
+    StableFails,
+}
+
+/// How a gate reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateState {
+    /// On its right side with enough sessions.
+    Pass,
+    /// On its wrong side, unproven.
+    AtRisk,
+    /// Proven to be broken.
+    Fail,
+    /// Too few sessions.
+    NoData,
+    /// Cannot be measured in this step by construction.
+    NotApplicable,
+}
+
+impl GateState {
+    /// The word that is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::AtRisk => "at risk",
+            Self::Fail => "fail",
+            Self::NoData => "no data",
+            Self::NotApplicable => "not applicable",
+        }
+    }
+}
+
+/// One gate in one check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateReading {
+    /// The metric.
+    pub metric: MetricName,
+    /// The rule as people write it, such as `>= 90%`.
+    pub rule: String,
+    /// How it reads.
+    pub state: GateState,
+    /// The canary's value as the gate sees it, in the unit of the metric; for quantiles the share beyond the limit.
+    pub value: Option<f64>,
+    /// The value as shown, with its unit.
+    pub shown: String,
+    /// Matured canary sessions that it rests on.
+    pub samples: u64,
+    /// Sessions below which it reads no data.
+    pub needed: u64,
+    /// Log of its evidence against the canary.
+    pub log_e: LogE,
+    /// Log of the same evidence against stable.
+    pub stable_log_e: LogE,
+}
+
+/// How a metric of the canary stands against stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// Better, proven.
+    Improved,
+    /// Worse, proven.
+    Degraded,
+    /// Worse by its point estimate.
+    Watch,
+    /// Not worse by its point estimate.
+    #[serde(rename = "OK")]
+    Ok,
+    /// Nothing to compare.
+    #[serde(rename = "No data")]
+    NoData,
+}
+
+impl Status {
+    /// The word that is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Improved => "Improved",
+            Self::Degraded => "Degraded",
+            Self::Watch => "Watch",
+            Self::Ok => "OK",
+            Self::NoData => "No data",
+        }
+    }
+}
+
+/// One metric, stable beside canary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricReading {
+    /// The metric.
+    pub metric: MetricName,
+    /// How much it may decide.
+    pub tier: Tier,
+    /// Stable's value over all data, in the unit of the metric.
+    pub stable: Option<f64>,
+    /// The canary's value over all data.
+    pub canary: Option<f64>,
+    /// Values that stable's rests on.
+    pub stable_samples: u64,
+    /// Values that the canary's rests on.
+    pub canary_samples: u64,
+    /// How the canary stands.
+    pub status: Status,
+}
+
+impl Analysis {
+    /// What the check came to, in one line.
+    pub fn summary(&self) -> String {
+        let named = |state: GateState| {
+            let gates = self.gates.iter().filter(|gate| gate.state == state);
+            gates
+                .map(|gate| format!("{} {} ({})", gate.metric, gate.shown, gate.rule))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        match self.verdict {
+            Verdict::Fail => format!("{} is proven to be broken", named(GateState::Fail)),
+            Verdict::StableFails => format!("{} is broken, by stable as well", named(GateState::Fail)),
+            Verdict::AtRisk => format!("{} is on its wrong side", named(GateState::AtRisk)),
+            Verdict::NoData => {
+                let short: Vec<String> = self
+                    .gates
+                    .iter()
+                    .filter(|gate| gate.state == GateState::NoData)
+                    .map(|gate| format!("{} has {} of {} sessions", gate.metric, gate.samples, gate.needed))
+                    .collect();
+                if short.is_empty() {
+                    format!("the step has {} matured canary sessions, too few", self.step_sessions)
+                } else {
+                    short.join(", ")
+                }
+            }
+            Verdict::Pass if self.gates.is_empty() => "no gates; the step has its sessions".to_owned(),
+            Verdict::Pass => "every gate passes".to_owned(),
+        }
+    }
+}
+
+/// Sessions that a step needs where no gate says otherwise.
+pub const DEFAULT_MIN_SAMPLES: u64 = 30;
+
+/// Evaluates all gates and compares all metrics; a pure function of what was seen.
+pub fn analyze(
+    plan: &Plan,
+    rollout: &Rollout,
+    active: &Active,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> Analysis {
+    let scope = gate::Scope::new(plan, rollout, active, evidence);
+    let alpha =
+        Alpha::new(1.0 - plan.analysis.confidence).expect("confidence lies between 50 and 99.99 percent");
+    let log_limit = alpha.log_limit();
+    let guard_tripped = tripped_guards(plan, active, evidence);
+    let mut gates: Vec<GateReading> =
+        plan.analysis.gates.iter().map(|gate| gate::read(gate, &scope)).collect();
+    for gate in gates.iter_mut().filter(|gate| guard_tripped.contains(&gate.metric)) {
+        // Equal ratings look different when the canary changes who rates: the gate no longer counts.
+        gate.state = GateState::AtRisk;
+        gate.shown = "response rates differ".to_owned();
+        gate.log_e = LogE::ONE;
+    }
+
+    // The gates that decide by evidence share one error budget.
+    let by_evidence: Vec<usize> =
+        (0..gates.len()).filter(|index| plan.analysis.gates[*index].decision == Decision::Evidence).collect();
+    let logs: Vec<LogE> = by_evidence.iter().map(|index| gates[*index].log_e).collect();
+    let budgets: Vec<f64> = by_evidence.iter().map(|index| plan.analysis.gates[*index].budget).collect();
+    let (log_e, named) = merged(&logs, &budgets, alpha);
+    for index in named {
+        gates[by_evidence[index]].state = GateState::Fail;
+    }
+
+    let failing: Vec<&GateReading> = gates.iter().filter(|gate| gate.state == GateState::Fail).collect();
+    let culprits: Vec<MetricName> = failing.iter().map(|gate| gate.metric.clone()).collect();
+    let stable_fails = !failing.is_empty()
+        && failing.iter().all(|failed| {
+            let gate = plan.analysis.gates.iter().find(|gate| gate.metric.name == failed.metric);
+            gate.is_some_and(|gate| scope.blames_stable(gate, failed, log_limit))
+        });
+    let step_sessions = scope.step_sessions();
+    let needed = plan.analysis.gates.iter().map(|gate| gate.min_samples).max().unwrap_or(DEFAULT_MIN_SAMPLES);
+    let any = |state: GateState| gates.iter().any(|gate| gate.state == state);
+    let verdict = if stable_fails {
+        Verdict::StableFails
+    } else if any(GateState::Fail) {
+        Verdict::Fail
+    } else if any(GateState::AtRisk) {
+        Verdict::AtRisk
+    } else if any(GateState::NoData) || step_sessions < needed {
+        Verdict::NoData
+    } else {
+        Verdict::Pass
+    };
+    let mut analysis = Analysis {
+        number: 0,
+        at: now,
+        step: active.step,
+        step_sessions,
+        gates,
+        log_e,
+        log_limit,
+        verdict,
+        culprits,
+        holds: BTreeMap::new(),
+        degraded: BTreeSet::new(),
+        guard_tripped,
+        metrics: compare(plan, &evidence.shown),
+    };
+    judge_metrics(&mut analysis, plan, active, &scope, alpha);
+    let ratio = SampleRatio::of(&split_counts(&evidence.assigned));
+    if ratio.is_mismatch() {
+        let reason = format!(
+            "{} of {} sessions got the canary, where the weights give {:.0}",
+            ratio.n_canary, ratio.n_sessions, ratio.expected_canary
+        );
+        analysis.holds.insert(HoldCause::SampleRatio, reason);
+    }
+    let cause = match verdict {
+        Verdict::Pass | Verdict::Fail => None,
+        Verdict::AtRisk => Some(HoldCause::AtRisk),
+        Verdict::NoData => Some(HoldCause::NoData),
+        Verdict::StableFails => Some(HoldCause::StableFails),
+    };
+    if let Some(cause) = cause {
+        analysis.holds.insert(cause, analysis.summary());
+    }
+    analysis
+}
+
+/// The merged evidence of several gates, and the indices of those that are named when it reaches the limit.
+fn merged(logs: &[LogE], budgets: &[f64], alpha: Alpha) -> (LogE, Vec<usize>) {
+    if logs.is_empty() {
+        return (LogE::ONE, Vec::new());
+    }
+    let shares = BudgetShares::of_weights(budgets).expect("a plan's budget weights are above zero");
+    let merged = merge(&shares, logs, alpha).expect("there is one e-value for each budget");
+    (merged.combined, merged.culprits)
+}
+
+/// Voluntary metrics whose response rates differ, now or at an earlier check.
+fn tripped_guards(plan: &Plan, active: &Active, evidence: &Evidence) -> BTreeSet<MetricName> {
+    let now = metrics_of(plan)
+        .into_iter()
+        .filter(Metric::is_voluntary)
+        .filter(|metric| ResponseGuard::of(&gate::responses_by_weight(metric, evidence)).is_tripped())
+        .map(|metric| metric.name);
+    active.guard_tripped.iter().cloned().chain(now).collect()
+}
+
+fn split_counts(assigned: &[Assigned]) -> Vec<ShareCount> {
+    let share = |weight: Weight| Share::from_bp(weight.bp()).expect("a weight is a share");
+    assigned.iter().map(|a| ShareCount { share: share(a.weight), hits: a.canary, misses: a.stable }).collect()
+}
+
+/// Judges the metrics that are no gates under an error budget of their own, and sets what follows.
+///
+/// A metric already Degraded stays so until its evidence falls below half the log limit.
+fn judge_metrics(
+    analysis: &mut Analysis,
+    plan: &Plan,
+    active: &Active,
+    scope: &gate::Scope<'_>,
+    alpha: Alpha,
+) {
+    let Some(baseline) = &active.baseline else { return };
+    let is_gate = |name: &MetricName| plan.analysis.gates.iter().any(|gate| gate.metric.name == *name);
+    let before = active.last_check.as_ref().map(|check| &check.degraded);
+    let judged: Vec<(Metric, LogE, LogE)> = metrics_of(plan)
+        .into_iter()
+        .filter(|metric| !analysis.guard_tripped.contains(&metric.name))
+        .filter_map(|metric| {
+            let constants = baseline.metrics.get(&metric.name)?;
+            let worse = gate::compare_by_evidence(&metric, scope, constants, 0.0, gate::Side::Worse);
+            let better = gate::compare_by_evidence(&metric, scope, constants, 0.0, gate::Side::Better);
+            Some((metric, worse, better))
+        })
+        .collect();
+    let named = |pick: fn(&(Metric, LogE, LogE)) -> LogE| -> BTreeSet<MetricName> {
+        let logs: Vec<LogE> = judged.iter().map(pick).collect();
+        let (_, named) = merged(&logs, &vec![1.0; logs.len()], alpha);
+        named.into_iter().map(|index| judged[index].0.name.clone()).collect()
+    };
+    let (worse, better) = (named(|judged| judged.1), named(|judged| judged.2));
+    for (metric, log_worse, _) in &judged {
+        let Some(reading) = analysis.metrics.iter_mut().find(|reading| reading.metric == metric.name) else {
+            continue;
+        };
+        let lingers = before.is_some_and(|before| before.contains(&metric.name))
+            && log_worse.ln() >= analysis.log_limit / 2.0;
+        if worse.contains(&metric.name) || lingers {
+            reading.status = Status::Degraded;
+            if !is_gate(&metric.name) {
+                analysis.degraded.insert(metric.name.clone());
+            }
+        } else if better.contains(&metric.name) {
+            reading.status = Status::Improved;
+        }
+    }
+    let holding: Vec<String> = judged
+        .iter()
+        .filter(|(metric, _, _)| analysis.degraded.contains(&metric.name) && metric.tier > Tier::Low)
+        .filter(|(metric, _, _)| !active.waived.contains(&metric.name))
+        .map(|(metric, _, _)| metric.name.to_string())
+        .collect();
+    if !holding.is_empty() && plan.analysis.on_degraded == OnDegraded::Hold {
+        analysis
+            .holds
+            .insert(HoldCause::Degraded, format!("{} is proven to be worse than stable", holding.join(", ")));
+    }
+}
+
+/// Every metric that has data on either side, stable beside canary.
+pub fn compare(plan: &Plan, shown: &Sides<Tally>) -> Vec<MetricReading> {
+    metrics_of(plan)
+        .iter()
+        .filter_map(|metric| {
+            let (stable, canary) = (shown.stable.value(metric), shown.canary.value(metric));
+            (stable.is_some() || canary.is_some()).then(|| MetricReading {
+                metric: metric.name.clone(),
+                tier: metric.tier,
+                stable,
+                canary,
+                stable_samples: shown.stable.samples(metric),
+                canary_samples: shown.canary.samples(metric),
+                status: status(metric, stable, canary),
+            })
+        })
+        .collect()
+}
+
+/// How a metric stands by its point estimates alone.
+fn status(metric: &Metric, stable: Option<f64>, canary: Option<f64>) -> Status {
+    let (Some(stable), Some(canary)) = (stable, canary) else { return Status::NoData };
+    // Equal up to what the display can show.
+    let tolerance = stable.abs().max(canary.abs()) * 1e-3;
+    let worse = match metric.better {
+        Better::Higher => canary < stable - tolerance,
+        Better::Lower => canary > stable + tolerance,
+        Better::Watched => (canary - stable).abs() > stable.abs() * 0.1,
+    };
+    if worse { Status::Watch } else { Status::Ok }
+}
+
+/// The rule of a gate as people write it.
+pub fn rule_text(metric: &Metric, rule: &GateRule) -> String {
+    match rule {
+        GateRule::Threshold { comparison, limit } => {
+            format!("{} {}", comparison.sign(), metric.unit.show(*limit))
+        }
+        GateRule::NotWorseThanStable { max_regression } => match max_regression {
+            crate::plan::Regression::Relative(share) => format!("within {}% of stable", share * 100.0),
+            crate::plan::Regression::Absolute(margin) => {
+                format!("within {} of stable", metric.unit.show_difference(*margin).trim_start_matches('+'))
+            }
+        },
+    }
+}
+
+/// On which side of its limit a rule wants the value.
+pub(crate) fn comparison_of(rule: &GateRule, metric: &Metric) -> Comparison {
+    match rule {
+        GateRule::Threshold { comparison, .. } => *comparison,
+        GateRule::NotWorseThanStable { .. } if metric.better == Better::Higher => Comparison::AtLeast,
+        GateRule::NotWorseThanStable { .. } => Comparison::AtMost,
+    }
+}

@@ -1,0 +1,258 @@
+//! Names and identities, parsed once and trusted afterwards.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a name, version or key was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {given:?} {problem}")]
+pub struct InvalidId {
+    /// What was being read, such as `pack name`.
+    pub what: &'static str,
+    /// The text as given, shortened when long.
+    pub given: String,
+    /// What is wrong with it, and what would be right.
+    pub problem: &'static str,
+}
+
+impl InvalidId {
+    fn new(what: &'static str, given: &str, problem: &'static str) -> Self {
+        let given = given.chars().take(80).collect();
+        Self { what, given, problem }
+    }
+}
+
+/// Declares a text newtype with a private field, a fallible `parse`, and serde by way of it.
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Parses the text.
+            ///
+            /// # Errors
+            /// [`InvalidId`] tells what is wrong with it.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                let check: fn(&str) -> Result<(), &'static str> = $check;
+                match check(text) {
+                    Ok(()) => Ok(Self(text.to_owned())),
+                    Err(problem) => Err(InvalidId::new($what, text, problem)),
+                }
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::parse(&text)
+            }
+        }
+    };
+}
+
+/// Whether `text` is what PromptPack allows as an id: `^[a-z][a-z0-9-]*$`.
+fn is_pack_id(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+text_id! {
+    /// The name of a pack: `^[a-z][a-z0-9-]*$`, at most 63 characters.
+    PackName, "pack name", |text| {
+        if text.len() > 63 {
+            Err("is longer than 63 characters")
+        } else if is_pack_id(text) {
+            Ok(())
+        } else {
+            Err("must start with a lower-case letter and hold only a-z, 0-9 and '-'")
+        }
+    }
+}
+
+text_id! {
+    /// The name of one prompt inside a pack: letters, digits, `_`, `-`; at most 63 characters.
+    PromptName, "prompt name", |text| {
+        let fits = !text.is_empty() && text.len() <= 63;
+        if fits && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            Ok(())
+        } else {
+            Err("must hold 1 to 63 letters, digits, '-' or '_'")
+        }
+    }
+}
+
+text_id! {
+    /// The name of a segment: letters, digits, `_`, `-`; at most 63 characters.
+    SegmentName, "segment name", |text| {
+        let fits = !text.is_empty() && text.len() <= 63;
+        if fits && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            Ok(())
+        } else {
+            Err("must hold 1 to 63 letters, digits, '-' or '_'")
+        }
+    }
+}
+
+text_id! {
+    /// The identity of a rollout, such as `support-prompts-r3`: the third attempt on that pack.
+    RolloutId, "rollout id", |text| {
+        if !text.is_empty() && text.len() <= 80 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            Ok(())
+        } else {
+            Err("must hold 1 to 80 letters, digits or '-'")
+        }
+    }
+}
+
+impl RolloutId {
+    /// The id of the `attempt`-th rollout of a pack, counted from 1.
+    pub fn of(pack: &PackName, attempt: u64) -> Self {
+        Self(format!("{pack}-r{attempt}"))
+    }
+}
+
+text_id! {
+    /// What an app calls one conversation or user: 1 to 256 bytes without control characters.
+    SessionKey, "session key", |text| {
+        if text.is_empty() || text.len() > 256 {
+            Err("must hold 1 to 256 bytes")
+        } else if text.chars().any(char::is_control) {
+            Err("must not hold control characters")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A semantic version of a pack, such as `2.4.0`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version(semver::Version);
+
+impl Version {
+    /// Parses a version by the rules of Semantic Versioning 2.0.
+    ///
+    /// # Errors
+    /// [`InvalidId`] when the text is no semantic version.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        semver::Version::parse(text)
+            .map(Self)
+            .map_err(|_| InvalidId::new("version", text, "is no semantic version such as 2.4.0"))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0.to_string())
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.0.to_string()
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::parse(&text)
+    }
+}
+
+/// 128 bits that stand for a session key of one pack wherever the key itself is too long to carry.
+///
+/// XXH3-128 of `pack ‖ 0x00 ‖ key`: with ten million sessions the chance that any two meet is below 10^-24.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionHash(pub u128);
+
+impl SessionHash {
+    /// Hashes a session key of a pack.
+    pub fn of(pack: &PackName, key: &SessionKey) -> Self {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        hasher.update(pack.as_str().as_bytes());
+        hasher.update(&[0]);
+        hasher.update(key.as_str().as_bytes());
+        Self(hasher.digest128())
+    }
+}
+
+/// Whoever caused something: a person, a pipeline, or Serin itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Actor(String);
+
+impl Actor {
+    /// The actor of every automatic decision.
+    pub fn serin() -> Self {
+        Self("serin".to_owned())
+    }
+
+    /// A named person or pipeline; control characters are dropped and the name is cut at 120 characters.
+    pub fn named(name: &str) -> Self {
+        let name: String = name.chars().filter(|c| !c.is_control()).take(120).collect();
+        Self(if name.trim().is_empty() { "unknown".to_owned() } else { name })
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_refused_with_their_reason() {
+        let refused = PackName::parse("Support").unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "pack name \"Support\" must start with a lower-case letter and hold only a-z, 0-9 and '-'"
+        );
+        assert!(PackName::parse(&"a".repeat(64)).is_err());
+        assert!(Version::parse("2.4").is_err());
+        assert!(SessionKey::parse("a\nb").is_err());
+        assert!(SessionKey::parse("").is_err());
+    }
+
+    #[test]
+    fn session_hash_is_frozen() {
+        let pack = PackName::parse("support-prompts").unwrap();
+        let key = SessionKey::parse("user-1").unwrap();
+        let other = PackName::parse("support").unwrap();
+        assert_ne!(SessionHash::of(&pack, &key), SessionHash::of(&other, &key));
+        assert_eq!(
+            SessionHash::of(&pack, &key),
+            SessionHash(xxhash_rust::xxh3::xxh3_128(b"support-prompts\0user-1"))
+        );
+    }
+}

@@ -1,0 +1,26 @@
+//! Decides everything that Serin decides, and does nothing.
+//!
+//! No async, I/O, clock, randomness, environment or logging: points in time, ids and seeds are
+//! arguments, and decisions are returned as data with their reasons.
+
+pub mod aggregate;
+pub mod analysis;
+pub mod audit;
+pub mod command;
+pub mod evidence;
+pub mod ids;
+pub mod lint;
+pub mod manifest;
+pub mod metric;
+pub mod observation;
+pub mod pack;
+pub mod parse;
+pub mod plan;
+pub mod prompt;
+pub mod publish;
+pub mod rollout;
+pub mod routing;
+pub mod stats;
+pub mod tick;
+pub mod units;
+pub mod weight;

@@ -1,0 +1,428 @@
+//! The one normal form that every rollout strategy compiles to.
+//!
+//! A [`Plan`] is what a manifest means after parsing: a flat list of [`Step`]s, each a position in
+//! the lifecycle. Whether the manifest said `canaryWeight`, `steps`, `segments` or `schedule` shows
+//! only in what the steps hold.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{PackName, SegmentName, Version};
+use crate::metric::Metric;
+use crate::units::{HoldFor, Timestamp};
+use crate::weight::Weight;
+
+/// What shipping one version of a pack means, in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The pack.
+    pub pack: PackName,
+    /// The version that is shipped.
+    pub version: Version,
+    /// Who answers for the pack, and who is told.
+    pub people: People,
+    /// How new sessions move to the version.
+    pub strategy: Strategy,
+    /// The positions that the rollout passes, first to last; never empty for a canary.
+    pub steps: Vec<Step>,
+    /// Classes of sessions in order; the last one catches everyone. Without segments in the manifest there is one.
+    pub segments: Vec<Segment>,
+    /// Windows of the day that set the weight below Completing.
+    pub schedule: Option<Schedule>,
+    /// What is measured and what it decides.
+    pub analysis: AnalysisPlan,
+    /// When a step may end.
+    pub progress: Progress,
+    /// How long sessions keep their version.
+    pub sessions: SessionPolicy,
+    /// What applying an earlier stable version does.
+    pub on_revert: OnRevert,
+    /// Share of sessions that stay on stable in the last step.
+    pub holdback: Weight,
+}
+
+/// Labels and contacts of a pack.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct People {
+    /// Free labels, by name.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Who owns the pack.
+    pub owner: Option<String>,
+    /// Who is told when something needs a person.
+    pub escalation: Option<String>,
+}
+
+/// How new sessions move to a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// A growing share, compared with stable.
+    Canary,
+    /// All at once, without comparison.
+    Immediate,
+}
+
+/// Where a step stands in the lifecycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepPhase {
+    /// Baselines are collected; nothing is decided.
+    Observing,
+    /// Below half of the sessions.
+    Progressing,
+    /// From half of the sessions on; stable stands by.
+    Completing,
+}
+
+/// One position of a rollout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Where it stands in the lifecycle.
+    pub phase: StepPhase,
+    /// What sets the weight while it lasts.
+    pub weight: StepWeight,
+    /// How long it lasts at least, not counting time on hold.
+    pub hold: HoldFor,
+    /// Whether a person must approve before the next step.
+    pub approval: bool,
+}
+
+/// What sets the weight of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepWeight {
+    /// One weight for the progressive segment; every earlier segment gets the larger of its own weight and this.
+    Ramp(Weight),
+    /// Segments up to and including this index hold their own weights, later ones are at 0.
+    Stage(usize),
+    /// The windows of the schedule set the weight of the progressive segment.
+    Windows,
+    /// Like `Ramp`, but the step starts only inside the windows of the highest weight.
+    RampInBestWindow(Weight),
+}
+
+/// A class of sessions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// Its name.
+    pub name: SegmentName,
+    /// Who belongs to it.
+    pub matcher: Matcher,
+    /// The weight it holds.
+    pub weight: SegmentWeight,
+    /// How long its stage lasts; the progressive segment has none.
+    pub duration: Option<HoldFor>,
+}
+
+/// Who belongs to a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Matcher {
+    /// A CEL expression over `attributes`.
+    Expression(String),
+    /// Sessions whose `segment` attribute equals the segment's name.
+    NamedByAttribute,
+    /// Everyone that no earlier segment took.
+    Everyone,
+}
+
+/// The weight of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentWeight {
+    /// A weight of its own.
+    Fixed(Weight),
+    /// Whatever the ramp says.
+    Progressive,
+}
+
+/// Windows of the day, each with a weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// The windows in the order written; they never overlap.
+    pub windows: Vec<Window>,
+    /// The weight outside all windows.
+    pub otherwise: Weight,
+}
+
+/// A half-open part of every day in some time zone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Window {
+    /// Minute of the day at which it opens, 0 to 1439.
+    pub from_minute: u16,
+    /// Minute of the day at which it closes, 0 to 1439; at or before `from_minute` it wraps midnight.
+    pub to_minute: u16,
+    /// `UTC` or an IANA name.
+    pub zone: String,
+    /// The weight inside.
+    pub weight: Weight,
+    /// The window as written.
+    pub as_written: String,
+}
+
+/// What is measured and what it decides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnalysisPlan {
+    /// The metrics that decide.
+    pub gates: Vec<Gate>,
+    /// Outcomes that the manifest declares beyond the catalogue.
+    pub custom: Vec<Metric>,
+    /// Failed checks in a row that roll back, at least 1.
+    pub failure_threshold: u32,
+    /// Time between two checks.
+    pub interval: HoldFor,
+    /// 1 - the chance of ever rolling back a canary that is within its gates, 0.5 to 0.9999.
+    pub confidence: f64,
+    /// Time after the start during which no check decides.
+    pub initial_delay: HoldFor,
+    /// What a Degraded metric that is no gate does.
+    pub on_degraded: OnDegraded,
+}
+
+/// What a Degraded metric that is no gate does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDegraded {
+    /// Stops the rollout until the evidence recedes or a person decides.
+    Hold,
+    /// Counts towards rollback.
+    Rollback,
+    /// Tells people only.
+    Notify,
+}
+
+/// A metric that the manifest judges.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    /// The metric.
+    pub metric: Metric,
+    /// What is required of it.
+    pub rule: GateRule,
+    /// How the data are read.
+    pub decision: Decision,
+    /// Matured canary sessions in a step below which the gate reads no data.
+    pub min_samples: u64,
+    /// Age at which a session's value is taken; the default of its kind when absent.
+    pub maturity: Option<HoldFor>,
+    /// Share of the error budget relative to the other gates, above 0.
+    pub budget: f64,
+    /// Where the numbers come from.
+    pub provider: String,
+}
+
+/// What a gate requires.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateRule {
+    /// The canary against a constant, in the unit of the metric.
+    Threshold {
+        /// On which side of the limit the canary must be.
+        comparison: Comparison,
+        /// The constant.
+        limit: f64,
+    },
+    /// The canary against stable.
+    NotWorseThanStable {
+        /// How much worse is still accepted.
+        max_regression: Regression,
+    },
+}
+
+/// On which side of a limit a value must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Comparison {
+    /// At least the limit.
+    #[serde(rename = ">=")]
+    AtLeast,
+    /// Above the limit.
+    #[serde(rename = ">")]
+    Above,
+    /// At most the limit.
+    #[serde(rename = "<=")]
+    AtMost,
+    /// Below the limit.
+    #[serde(rename = "<")]
+    Below,
+}
+
+impl Comparison {
+    /// Whether `value` is on the right side of `limit`.
+    pub fn holds(self, value: f64, limit: f64) -> bool {
+        match self {
+            Self::AtLeast => value >= limit,
+            Self::Above => value > limit,
+            Self::AtMost => value <= limit,
+            Self::Below => value < limit,
+        }
+    }
+
+    /// Whether small values are the bad ones.
+    pub fn low_is_bad(self) -> bool {
+        match self {
+            Self::AtLeast | Self::Above => true,
+            Self::AtMost | Self::Below => false,
+        }
+    }
+
+    /// The sign as written.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::AtLeast => ">=",
+            Self::Above => ">",
+            Self::AtMost => "<=",
+            Self::Below => "<",
+        }
+    }
+}
+
+/// How much worse than stable is still accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Regression {
+    /// A share of stable's frozen value, above 0 (`2%` of 94 % is 1.88 points).
+    Relative(f64),
+    /// In the unit of the metric, above 0.
+    Absolute(f64),
+}
+
+/// How a gate reads its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// By e-values, honest however often one looks.
+    Evidence,
+    /// By the point estimate of the last interval, literally.
+    Point,
+}
+
+/// When a step may end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// By the clock or by evidence.
+    pub when: ProgressWhen,
+    /// Non-inferiority margin of `when: evidence`.
+    pub margin: Option<Regression>,
+    /// Longest time that a step waits for evidence before it holds for a person.
+    pub max_hold: Option<HoldFor>,
+    /// Length of the whole rollout after which it holds for a person.
+    pub deadline: HoldFor,
+}
+
+/// By what a step ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgressWhen {
+    /// When its hold has passed, the last check is a pass and the step has its samples.
+    Clock,
+    /// When every gate is shown to be non-inferior by the margin.
+    Evidence,
+}
+
+/// How long sessions keep their version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionPolicy {
+    /// A session ends after this long without a request.
+    pub idle_timeout: HoldFor,
+    /// A session ends this long after its first request.
+    pub max_lifetime: HoldFor,
+    /// What a rollback does to canary sessions.
+    pub on_rollback: InFlight,
+    /// What a promotion does to stable sessions.
+    pub on_promote: InFlight,
+}
+
+impl Default for SessionPolicy {
+    fn default() -> Self {
+        Self {
+            idle_timeout: HoldFor::from_mins(30),
+            max_lifetime: HoldFor::from_hours(24),
+            on_rollback: InFlight::Move,
+            on_promote: InFlight::Drain,
+        }
+    }
+}
+
+/// What happens to sessions whose version is taken out of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InFlight {
+    /// They move to the other version with their next user turn.
+    Move,
+    /// They keep it until they end.
+    Drain,
+}
+
+/// What applying an earlier stable version does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRevert {
+    /// Back to it at once.
+    Immediate,
+    /// A canary like any other version.
+    Canary,
+}
+
+impl Plan {
+    /// The weight of each segment, in the order of [`Plan::segments`], in a step at a point in time.
+    ///
+    /// # Panics
+    /// When `step` is not a step of this plan.
+    pub fn weights(&self, step: usize, now: Timestamp) -> Vec<Weight> {
+        let ramp = match &self.steps[step].weight {
+            StepWeight::Ramp(weight) | StepWeight::RampInBestWindow(weight) => *weight,
+            StepWeight::Windows => {
+                self.schedule.as_ref().map_or(Weight::ZERO, |schedule| schedule.weight_at(now))
+            }
+            StepWeight::Stage(last) => {
+                let own = |(index, segment): (usize, &Segment)| match segment.weight {
+                    SegmentWeight::Fixed(weight) if index <= *last => weight,
+                    SegmentWeight::Fixed(_) | SegmentWeight::Progressive => Weight::ZERO,
+                };
+                return self.segments.iter().enumerate().map(own).collect();
+            }
+        };
+        let weight_of = |segment: &Segment| match segment.weight {
+            SegmentWeight::Fixed(weight) => weight.max(ramp),
+            SegmentWeight::Progressive => ramp,
+        };
+        self.segments.iter().map(weight_of).collect()
+    }
+
+    /// The planned length: the sum of all holds.
+    pub fn planned_length(&self) -> HoldFor {
+        self.steps.iter().fold(HoldFor::ZERO, |sum, step| sum.plus(step.hold))
+    }
+
+    /// The rules of this plan that later releases will run but this one does not, in words.
+    ///
+    /// A plan with any of them can be linted and shown, but not applied.
+    pub fn not_yet_runnable(&self) -> Vec<&'static str> {
+        let mut rules = Vec::new();
+        if self.segments.len() > 1 {
+            rules.push("spec.rollout.segments");
+        }
+        if self.schedule.is_some() {
+            rules.push("spec.rollout.schedule");
+        }
+        rules
+    }
+}
+
+impl Schedule {
+    /// The weight in force at a point in time.
+    pub fn weight_at(&self, now: Timestamp) -> Weight {
+        self.windows.iter().find(|window| window.contains(now)).map_or(self.otherwise, |window| window.weight)
+    }
+}
+
+impl Window {
+    /// Whether a point in time lies inside, by the wall clock of the window's zone.
+    ///
+    /// A zone that the bundled data do not know never matches; parsing refuses such a zone.
+    pub fn contains(&self, now: Timestamp) -> bool {
+        let Ok(zoned) = now.in_tz(&self.zone) else { return false };
+        let minute = u16::try_from(i32::from(zoned.hour()) * 60 + i32::from(zoned.minute())).unwrap_or(0);
+        if self.from_minute < self.to_minute {
+            (self.from_minute..self.to_minute).contains(&minute)
+        } else {
+            minute >= self.from_minute || minute < self.to_minute
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The automatic side of the state machine: given what was seen, what happens now.
+//!
+//! [`tick`] makes at most one transition. The caller commits it and asks again, at the same point in
+//! time, until there is nothing to do.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::analysis::{Analysis, Evidence, Verdict, analyze};
+use crate::audit::Action;
+use crate::command::{clear_hold, set_hold, step_evidence};
+use crate::evidence::{BASELINE_SESSIONS, Baseline, LEAST_BASELINE_SESSIONS};
+use crate::ids::Actor;
+use crate::pack::{Draft, PackState, Transition};
+use crate::plan::{Plan, Step, StepPhase};
+use crate::rollout::{Active, CheckOutcome, CheckSummary, End, HoldCause, RollbackCause, Rollout};
+use crate::units::{HoldFor, Timestamp};
+
+/// What a tick comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tick {
+    /// Something happens.
+    Transition(Box<Transition>),
+    /// Nothing happens before then, unless a person says so.
+    Idle {
+        /// When to ask again.
+        until: Timestamp,
+    },
+}
+
+/// Which sessions of stable a rollout wants its baseline from, while it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BaselineWanted {
+    /// Sessions assigned from then on.
+    pub from: Timestamp,
+    /// Sessions assigned before then.
+    pub to: Timestamp,
+    /// How many sessions suffice.
+    pub least: u64,
+}
+
+/// How far back sessions of stable serve as a baseline.
+const BASELINE_LOOKBACK: HoldFor = HoldFor::from_hours(24);
+
+/// Where a rollout without a baseline may take one from, best first: stable's last day, or what Observing collected.
+pub fn baseline_wanted(pack: &PackState, plan: &Plan, now: Timestamp) -> Vec<BaselineWanted> {
+    let Some((rollout, active)) = pack.active() else { return Vec::new() };
+    if active.baseline.is_some() {
+        return Vec::new();
+    }
+    let before = BASELINE_LOOKBACK.before(rollout.started_at);
+    let mut wanted = vec![BaselineWanted { from: before, to: rollout.started_at, least: BASELINE_SESSIONS }];
+    if active.step_time_passed(plan, now) || active.step > 0 {
+        wanted.push(BaselineWanted { from: before, to: now, least: LEAST_BASELINE_SESSIONS });
+    }
+    wanted
+}
+
+/// When a rollout has to be looked at again at the latest; nothing without an active one.
+pub fn next_due(pack: &PackState, plan: &Plan) -> Option<Timestamp> {
+    let (rollout, active) = pack.active()?;
+    let check = active.next_check_at(plan, rollout.started_at);
+    let step_end = if active.holds.is_empty() { active.step_ends_at(plan) } else { None };
+    // A step whose time has passed waits for a check, not for the clock.
+    Some(match step_end {
+        Some(end) if end > active.last_at => check.min(end),
+        Some(_) | None => check,
+    })
+}
+
+/// Decides what happens now; `evidence` is what was seen up to now.
+pub fn tick(pack: &PackState, plan: &Plan, evidence: &Evidence, now: Timestamp) -> Tick {
+    let Some((rollout, active)) = pack.active() else { return Tick::Idle { until: Timestamp::MAX } };
+    let now = active.last_at.max(now);
+    let decided = freeze_baseline(pack, active, evidence, now)
+        .or_else(|| check(pack, plan, rollout, active, evidence, now))
+        .or_else(|| adjust_holds(pack, plan, rollout, active, evidence, now))
+        .or_else(|| advance(pack, plan, active, now));
+    match decided {
+        Some(transition) => Tick::Transition(Box::new(transition)),
+        None => Tick::Idle { until: next_due(pack, plan).unwrap_or(Timestamp::MAX) },
+    }
+}
+
+/// Freezes the constants of the comparison as soon as they are offered.
+fn freeze_baseline(
+    pack: &PackState,
+    active: &Active,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> Option<Transition> {
+    let candidate: &Baseline = match (&active.baseline, &evidence.baseline_candidate) {
+        (None, Some(candidate)) => candidate,
+        (Some(_), _) | (None, None) => return None,
+    };
+    let mut draft = Draft::of(pack, now);
+    draft.active().baseline = Some(candidate.clone());
+    let reason = format!("constants frozen from {} sessions of stable", candidate.sessions);
+    draft.fact(&Actor::serin(), Action::BaselineFrozen, &reason, json!({"baseline": candidate}));
+    Some(draft.finish())
+}
+
+/// Makes the check that is due, and draws its consequences.
+fn check(
+    pack: &PackState,
+    plan: &Plan,
+    rollout: &Rollout,
+    active: &Active,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> Option<Transition> {
+    if now < active.next_check_at(plan, rollout.started_at) {
+        return None;
+    }
+    let last_at = active.last_check.as_ref().map_or(rollout.started_at, |check| check.at);
+    let gap = HoldFor::between(last_at, now);
+    let interval = plan.analysis.interval;
+    let actor = Actor::serin();
+    let mut draft = Draft::of(pack, now);
+    if gap > interval.times(2) {
+        let unseen = gap.minus(interval);
+        let state = draft.active();
+        state.clock = state.clock.without(unseen, now);
+        let reason = format!("nobody watched for {gap}; that time does not count towards the step");
+        draft.fact(&actor, Action::Unobserved, &reason, json!({"gap_ms": gap.millis(), "from": last_at}));
+    }
+
+    let analysis = analyze(plan, rollout, active, evidence, now);
+    let deciding = decides(plan, rollout, active, now);
+    let outcome = if deciding { analysis.verdict.outcome() } else { CheckOutcome::Observed };
+    let number = active.last_check.as_ref().map_or(0, |check| check.number) + 1;
+    let state = draft.active();
+    state.last_check = Some(CheckSummary {
+        number,
+        at: now,
+        step: active.step,
+        outcome,
+        summary: analysis.summary(),
+        holds: if deciding { analysis.holds.clone() } else { BTreeMap::new() },
+        degraded: analysis.degraded.clone(),
+    });
+    state.guard_tripped = analysis.guard_tripped.clone();
+    state.failed_checks = match outcome {
+        CheckOutcome::Fail => state.failed_checks + 1,
+        CheckOutcome::Observed
+        | CheckOutcome::Pass
+        | CheckOutcome::AtRisk
+        | CheckOutcome::NoData
+        | CheckOutcome::StableFails => 0,
+    };
+    let failed = state.failed_checks;
+    if outcome == CheckOutcome::Fail {
+        let evidence = record(&analysis);
+        let reason =
+            format!("failed check {failed} of {}: {}", plan.analysis.failure_threshold, analysis.summary());
+        draft.fact(&actor, Action::CheckFailed, &reason, evidence.clone());
+        if failed >= plan.analysis.failure_threshold {
+            let how = End::RolledBack { cause: RollbackCause::Gates, culprits: analysis.culprits.clone() };
+            let reason = analysis.summary();
+            draft.roll_back(how, &actor, &reason, evidence);
+        }
+    }
+    draft.check = Some(Analysis { number, ..analysis });
+    Some(draft.finish())
+}
+
+/// What the audit log keeps of a check.
+fn record(analysis: &Analysis) -> serde_json::Value {
+    serde_json::to_value(analysis).expect("an analysis holds numbers, text and lists only")
+}
+
+/// Whether checks decide at this point in time.
+fn decides(plan: &Plan, rollout: &Rollout, active: &Active, now: Timestamp) -> bool {
+    let delayed = now < plan.analysis.initial_delay.after(rollout.started_at);
+    let observing =
+        step(plan, active).phase == StepPhase::Observing && plan.analysis.initial_delay > HoldFor::ZERO;
+    !delayed && !observing
+}
+
+fn step<'p>(plan: &'p Plan, active: &Active) -> &'p Step {
+    &plan.steps[usize::from(active.step)]
+}
+
+/// The holds that rules demand right now, with their reasons.
+fn rule_holds(
+    plan: &Plan,
+    rollout: &Rollout,
+    active: &Active,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> BTreeMap<HoldCause, String> {
+    let mut wanted: BTreeMap<HoldCause, String> = BTreeMap::new();
+    if evidence.forced_stable {
+        wanted.insert(HoldCause::ForcedStable, "the force-stable file names this pack".to_owned());
+    }
+    if HoldFor::between(rollout.started_at, now) > plan.progress.deadline {
+        wanted
+            .insert(HoldCause::Deadline, format!("the rollout takes longer than {}", plan.progress.deadline));
+    }
+    let time_is_up = active.step_time_passed(plan, now);
+    if let Some(check) = &active.last_check {
+        for (cause, reason) in &check.holds {
+            let waits_for_the_end = match cause {
+                HoldCause::AtRisk | HoldCause::NoData => true,
+                HoldCause::Paused
+                | HoldCause::StableFails
+                | HoldCause::Degraded
+                | HoldCause::SampleRatio
+                | HoldCause::ProviderUnreachable
+                | HoldCause::ApprovalDue
+                | HoldCause::NoBaseline
+                | HoldCause::Deadline
+                | HoldCause::Unobserved
+                | HoldCause::ForcedStable => false,
+            };
+            // What a check of an earlier step found says nothing about this one.
+            let is_current = check.step == active.step || !waits_for_the_end;
+            if is_current && (time_is_up || !waits_for_the_end) {
+                wanted.insert(*cause, reason.clone());
+            }
+        }
+    }
+    if time_is_up {
+        if active.baseline.is_none() && step(plan, active).phase == StepPhase::Observing {
+            let reason = format!("stable has fewer than {LEAST_BASELINE_SESSIONS} sessions to compare with");
+            wanted.insert(HoldCause::NoBaseline, reason);
+        }
+        if step(plan, active).approval && !active.approved {
+            wanted.insert(HoldCause::ApprovalDue, "the step asks for a person's approval".to_owned());
+        }
+    }
+    wanted
+}
+
+/// Sets and clears the holds of rules, where they differ from what the rules demand.
+fn adjust_holds(
+    pack: &PackState,
+    plan: &Plan,
+    rollout: &Rollout,
+    active: &Active,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> Option<Transition> {
+    let wanted = rule_holds(plan, rollout, active, evidence, now);
+    let set: Vec<(&HoldCause, &String)> =
+        wanted.iter().filter(|(cause, _)| !active.holds.contains_key(cause)).collect();
+    let cleared: Vec<HoldCause> = active
+        .holds
+        .keys()
+        .copied()
+        .filter(|cause| !cause.is_by_person() && !wanted.contains_key(cause))
+        .collect();
+    if set.is_empty() && cleared.is_empty() {
+        return None;
+    }
+    let actor = Actor::serin();
+    let mut draft = Draft::of(pack, now);
+    for (cause, reason) in set {
+        set_hold(&mut draft, *cause, reason, &actor, now);
+    }
+    for cause in cleared {
+        clear_hold(&mut draft, cause, "its cause is gone", &actor, now);
+    }
+    Some(draft.finish())
+}
+
+/// Enters the next step, or completes, when the current step's time has passed and nothing is in the way.
+fn advance(pack: &PackState, plan: &Plan, active: &Active, now: Timestamp) -> Option<Transition> {
+    if !active.holds.is_empty() || !active.step_time_passed(plan, now) {
+        return None;
+    }
+    let check = active.last_check.as_ref()?;
+    let observing = step(plan, active).phase == StepPhase::Observing;
+    let may_advance = match check.outcome {
+        CheckOutcome::Pass => check.step == active.step,
+        CheckOutcome::Observed => observing,
+        CheckOutcome::AtRisk | CheckOutcome::NoData | CheckOutcome::Fail | CheckOutcome::StableFails => false,
+    };
+    // Observing without checks that decide ends by time and baseline alone.
+    let may_advance = may_advance || (observing && check.outcome != CheckOutcome::Fail);
+    if !may_advance || active.baseline.is_none() {
+        return None;
+    }
+    let actor = Actor::serin();
+    let mut draft = Draft::of(pack, now);
+    let next = active.step + 1;
+    if usize::from(next) >= plan.steps.len() {
+        draft.complete(&actor, "every step has passed");
+    } else {
+        draft.open_step(plan, next);
+        let reason = format!("step {} of {}: {}", next + 1, plan.steps.len(), check.summary);
+        draft.fact(&actor, Action::StepEntered, &reason, step_evidence(plan, next, now));
+    }
+    Some(draft.finish())
+}
+
+impl Verdict {
+    /// What the check comes to.
+    fn outcome(self) -> CheckOutcome {
+        match self {
+            Self::Pass => CheckOutcome::Pass,
+            Self::AtRisk => CheckOutcome::AtRisk,
+            Self::NoData => CheckOutcome::NoData,
+            Self::Fail => CheckOutcome::Fail,
+            Self::StableFails => CheckOutcome::StableFails,
+        }
+    }
+}
