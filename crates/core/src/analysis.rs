@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Counters, Tally};
 use crate::evidence::{Baseline, metrics_of};
-use crate::metric::{Better, Metric, MetricName, Tier};
+use crate::metric::{Better, Kind, Metric, MetricName, Signal, Tier};
 use crate::plan::{Comparison, Decision, GateRule, OnDegraded, Plan};
 use crate::rollout::{Active, HoldCause, Rollout};
 use crate::routing::Variant;
@@ -253,7 +253,7 @@ impl Analysis {
                 .join(", ")
         };
         match self.verdict {
-            Verdict::Fail => format!("{} is proven to be broken", named(GateState::Fail)),
+            Verdict::Fail => self.failure(&named(GateState::Fail)),
             Verdict::StableFails => format!("{} is broken, by stable as well", named(GateState::Fail)),
             Verdict::AtRisk => format!("{} is on its wrong side", named(GateState::AtRisk)),
             Verdict::NoData => {
@@ -272,6 +272,21 @@ impl Analysis {
             Verdict::Pass if self.gates.is_empty() => "no gates; the step has its sessions".to_owned(),
             Verdict::Pass => "every gate passes".to_owned(),
         }
+    }
+
+    /// What is proven: gates that are broken, and metrics without a gate that are worse than stable.
+    fn failure(&self, broken: &str) -> String {
+        let is_gate = |name: &MetricName| self.gates.iter().any(|gate| gate.metric == *name);
+        let worse: Vec<&str> =
+            self.culprits.iter().filter(|name| !is_gate(name)).map(MetricName::as_str).collect();
+        let mut told = Vec::new();
+        if !broken.is_empty() {
+            told.push(format!("{broken} is proven to be broken"));
+        }
+        if !worse.is_empty() {
+            told.push(format!("{} is proven to be worse than stable", worse.join(", ")));
+        }
+        told.join("; ")
     }
 }
 
@@ -303,26 +318,37 @@ pub fn analyze(
     // The gates that decide by evidence share one error budget.
     let by_evidence: Vec<usize> =
         (0..gates.len()).filter(|index| plan.analysis.gates[*index].decision == Decision::Evidence).collect();
-    let logs: Vec<LogE> = by_evidence.iter().map(|index| gates[*index].log_e).collect();
-    let budgets: Vec<f64> = by_evidence.iter().map(|index| plan.analysis.gates[*index].budget).collect();
+    let mut logs: Vec<LogE> = by_evidence.iter().map(|index| gates[*index].log_e).collect();
+    let mut budgets: Vec<f64> = by_evidence.iter().map(|index| plan.analysis.gates[*index].budget).collect();
+    let joining = joining_metrics(plan, active, &scope, &guard_tripped);
+    for (_, log_e) in &joining {
+        logs.push(*log_e);
+        budgets.push(1.0);
+    }
     let (log_e, named) = merged(&logs, &budgets, alpha);
+    let mut worse_metrics: Vec<MetricName> = Vec::new();
     for index in named {
-        gates[by_evidence[index]].state = GateState::Fail;
+        match by_evidence.get(index) {
+            Some(gate) => gates[*gate].state = GateState::Fail,
+            None => worse_metrics.push(joining[index - by_evidence.len()].0.clone()),
+        }
     }
 
     let failing: Vec<&GateReading> = gates.iter().filter(|gate| gate.state == GateState::Fail).collect();
-    let culprits: Vec<MetricName> = failing.iter().map(|gate| gate.metric.clone()).collect();
     let stable_fails = !failing.is_empty()
+        && worse_metrics.is_empty()
         && failing.iter().all(|failed| {
             let gate = plan.analysis.gates.iter().find(|gate| gate.metric.name == failed.metric);
             gate.is_some_and(|gate| scope.blames_stable(gate, failed, log_limit))
         });
+    let is_worse = !worse_metrics.is_empty();
+    let culprits = failing.iter().map(|gate| gate.metric.clone()).chain(worse_metrics).collect();
     let step_sessions = scope.step_sessions();
     let needed = plan.analysis.gates.iter().map(|gate| gate.min_samples).max().unwrap_or(DEFAULT_MIN_SAMPLES);
     let any = |state: GateState| gates.iter().any(|gate| gate.state == state);
     let verdict = if stable_fails {
         Verdict::StableFails
-    } else if any(GateState::Fail) {
+    } else if any(GateState::Fail) || is_worse {
         Verdict::Fail
     } else if any(GateState::AtRisk) {
         Verdict::AtRisk
@@ -354,6 +380,18 @@ pub fn analyze(
             ratio.n_canary, ratio.n_sessions, ratio.expected_canary
         );
         analysis.holds.insert(HoldCause::SampleRatio, reason);
+    }
+    // The same at maturity: sessions of one side that were never heard of again would bias every comparison.
+    let heard = metrics_of(plan)
+        .iter()
+        .find(|metric| metric.signal == Signal::Success && metric.kind == Kind::Rate)
+        .map(|metric| SampleRatio::of(&gate::responses_by_weight(metric, evidence)));
+    if let Some(heard) = heard.filter(SampleRatio::is_mismatch) {
+        let reason = format!(
+            "{} of {} sessions with answers had the canary, where the weights give {:.0}",
+            heard.n_canary, heard.n_sessions, heard.expected_canary
+        );
+        analysis.holds.entry(HoldCause::SampleRatio).or_insert(reason);
     }
     let cause = match verdict {
         Verdict::Pass | Verdict::Fail => None,
@@ -390,6 +428,34 @@ fn tripped_guards(plan: &Plan, active: &Active, evidence: &Evidence) -> BTreeSet
 fn split_counts(assigned: &[Assigned]) -> Vec<ShareCount> {
     let share = |weight: Weight| Share::from_bp(weight.bp()).expect("a weight is a share");
     assigned.iter().map(|a| ShareCount { share: share(a.weight), hits: a.canary, misses: a.stable }).collect()
+}
+
+/// With `onDegraded: rollback`, the metrics that are no gates and what speaks against the canary in each.
+///
+/// They join the budget of the gates. Metrics of the low tier only notify, whatever is asked for.
+fn joining_metrics(
+    plan: &Plan,
+    active: &Active,
+    scope: &gate::Scope<'_>,
+    guard_tripped: &BTreeSet<MetricName>,
+) -> Vec<(MetricName, LogE)> {
+    match plan.analysis.on_degraded {
+        OnDegraded::Rollback => {}
+        OnDegraded::Hold | OnDegraded::Notify => return Vec::new(),
+    }
+    let Some(baseline) = &active.baseline else { return Vec::new() };
+    let is_gate = |name: &MetricName| plan.analysis.gates.iter().any(|gate| gate.metric.name == *name);
+    metrics_of(plan)
+        .into_iter()
+        .filter(|metric| {
+            metric.tier > Tier::Low && !is_gate(&metric.name) && !guard_tripped.contains(&metric.name)
+        })
+        .filter_map(|metric| {
+            let constants = baseline.metrics.get(&metric.name)?;
+            let log_e = gate::compare_by_evidence(&metric, scope, constants, 0.0, gate::Side::Worse);
+            Some((metric.name, log_e))
+        })
+        .collect()
 }
 
 /// Judges the metrics that are no gates under an error budget of their own, and sets what follows.

@@ -6,7 +6,7 @@ use crate::audit::Action;
 use crate::ids::{Actor, Version};
 use crate::metric::MetricName;
 use crate::pack::{Draft, PackState, Transition};
-use crate::plan::Plan;
+use crate::plan::{Plan, Strategy};
 use crate::rollout::{CheckOutcome, End, Hold, HoldCause, RollbackCause, RolloutKind, State};
 use crate::units::Timestamp;
 
@@ -102,6 +102,9 @@ pub fn needs_plan_of(pack: &PackState, command: Command) -> Result<Option<Versio
         (Command::Retry, None) => match pack.rollout.as_ref() {
             Some(rollout) => match rollout.ended().map(|ended| &ended.how) {
                 Some(End::RolledBack { .. } | End::Superseded { .. }) => Ok(Some(rollout.canary.clone())),
+                Some(End::Completed) if pack.rolled_back.contains(&rollout.stable) => {
+                    Ok(Some(rollout.stable.clone()))
+                }
                 Some(End::Completed) | None => Err(Refused::NothingToRetry(format!(
                     "the last rollout of pack {} is completed",
                     pack.name
@@ -152,7 +155,10 @@ pub fn command(
         needs_plan_of(pack, command)?;
         let kind = match command {
             Command::Rollback => RolloutKind::Undo,
-            Command::Retry => RolloutKind::Canary,
+            Command::Retry => match plan.strategy {
+                Strategy::Canary => RolloutKind::Canary,
+                Strategy::Immediate => RolloutKind::Immediate,
+            },
             Command::Pause
             | Command::Resume
             | Command::Approve
@@ -163,6 +169,9 @@ pub fn command(
         };
         let mut draft = Draft::of(pack, now);
         draft.start(kind, plan, salt, actor, reason);
+        if kind == RolloutKind::Undo {
+            draft.take_back(pack.stable.clone());
+        }
         return Ok(draft.finish());
     };
     let now = active.last_at.max(now);
@@ -205,6 +214,10 @@ pub fn command(
             let state = draft.active();
             state.holds.retain(|cause, _| cause.is_by_person());
             state.waived.extend(degraded);
+            // What the last check found has been passed; only the next one can hold again.
+            if let Some(check) = state.last_check.as_mut() {
+                check.holds.clear();
+            }
             let next = active.step + 1;
             if command == Command::PromoteFully || usize::from(next) >= plan.steps.len() {
                 draft.complete(actor, reason);

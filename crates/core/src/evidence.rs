@@ -175,13 +175,16 @@ fn maturity(metric: &Metric, gate: Option<&Gate>, plan: &Plan, cap: HoldFor) -> 
 }
 
 /// What a session contributes at one of the [`fold_ages`], to the measures that mature there.
+///
+/// The session itself is counted once, at the first of the ages.
 pub fn fold(
     facts: &SessionFacts,
     age: HoldFor,
     measures: &[PlannedMeasure],
     baseline: &Baseline,
 ) -> Counters {
-    let mut counters = Counters::default();
+    let is_first_age = measures.iter().all(|measure| measure.maturity.read_at >= age);
+    let mut counters = Counters { sessions: u64::from(is_first_age), ..Counters::default() };
     for measure in measures.iter().filter(|measure| measure.maturity.read_at == age) {
         let mut counts = Counts::default();
         match contribution(facts, measure, baseline) {

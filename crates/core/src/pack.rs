@@ -81,6 +81,14 @@ impl PackState {
         let rollout = self.rollout.as_ref()?;
         rollout.active().map(|active| (rollout, active))
     }
+
+    /// The last point in time that is known to have passed; nothing before the first rollout.
+    pub fn last_at(&self) -> Option<Timestamp> {
+        self.rollout.as_ref().map(|rollout| match &rollout.state {
+            State::Active(active) => active.last_at,
+            State::Ended(ended) => ended.at,
+        })
+    }
 }
 
 /// A transition in the making.
@@ -97,8 +105,9 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Begins a transition of a pack.
+    /// Begins a transition of a pack, never before the one that it follows.
     pub(crate) fn of(pack: &PackState, now: Timestamp) -> Self {
+        let now = pack.last_at().map_or(now, |last_at| last_at.max(now));
         let mut pack = pack.clone();
         let from_revision = Some(pack.revision);
         pack.revision += 1;
@@ -279,7 +288,10 @@ impl Draft {
         self.end(End::Completed, actor, reason);
         let old = std::mem::replace(&mut self.pack.stable, canary.clone());
         self.pack.draining.retain(|draining| draining.version != canary);
-        match self.pack.sessions.on_promote {
+        // An undo takes a version out of service as a rollback does.
+        let is_undo = self.pack.rollout.as_ref().is_some_and(|rollout| rollout.kind == RolloutKind::Undo);
+        let in_flight = if is_undo { self.pack.sessions.on_rollback } else { self.pack.sessions.on_promote };
+        match in_flight {
             InFlight::Drain => self.drain(old.clone()),
             InFlight::Move => {}
         }
@@ -321,6 +333,14 @@ impl Draft {
         }
         // Sessions that move get a cohort of their own, so that no rollout counts them.
         self.pack.base = self.open_cohort(self.pack.stable.clone(), Variant::Stable, None);
+    }
+
+    /// Notes that the version which was stable until now was taken back by a person.
+    ///
+    /// Applying it again is no wish to go back to it at once: only `retry` starts it again, as a canary.
+    pub(crate) fn take_back(&mut self, version: Version) {
+        self.pack.history.retain(|earlier| *earlier != version);
+        self.pack.rolled_back.push(version);
     }
 
     fn drain(&mut self, version: Version) {

@@ -128,7 +128,7 @@ pub fn publish(
     if let Some((rollout, _)) = state.active() {
         if rollout.canary == *version {
             return match (application.restart, same_plan) {
-                (true, _) => Ok(begin(state, known, application, "restarted on request")),
+                (true, _) => Ok(begin(state, known, application, &format!("restarted on request: {reason}"))),
                 (false, true) => {
                     Ok(Outcome::Unchanged(format!("version {version} is being rolled out already")))
                 }

@@ -467,6 +467,10 @@ fn directed_log_e(
             values.extend(badness_values(counts, metric, constants.cap, flipped));
         }
     }
+    if cells.values().all(|(canary, _)| canary.is_empty()) {
+        // Without a single session of the canary, stable alone would be compared with its own past.
+        return LogE::ONE;
+    }
     let process = test.process(cells.iter().map(|((step, _, weight), (canary, stable))| CanaryCell {
         step: *step,
         weight: Share::from_bp(weight.bp()).expect("a weight is a share"),

@@ -1,0 +1,339 @@
+//! Applying a manifest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serin_core::audit::{Action, AuditFact};
+use serin_core::ids::{Actor, PackName, Version};
+use serin_core::lint::{Lint, lint};
+use serin_core::parse::{PackSource, Parsed, Problem, Problems, parse, to_json};
+use serin_core::plan::Plan;
+use serin_core::prompt::{Pack, PackChange, PackProblem, canonical};
+use serin_core::publish::{Application, Change, Outcome, Published, Refused, publish};
+use serin_core::routing::Cohorts;
+use tokio::sync::Mutex;
+
+use super::commit::{Beside, NotCommitted, Publication};
+use super::{Control, LoadError, Managed};
+use crate::store::{StoreError, StoredVersion};
+
+/// A manifest that somebody applies.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The manifest, YAML or JSON, with its prompts inline.
+    pub manifest: &'a str,
+    /// Who applies it.
+    pub actor: &'a Actor,
+    /// Why.
+    pub reason: &'a str,
+    /// Whether only to say what would happen.
+    pub dry_run: bool,
+    /// Whether a rollout of the same version is to begin anew.
+    pub restart: bool,
+}
+
+/// What applying a manifest came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Applied {
+    /// The pack.
+    pub pack: PackName,
+    /// The version.
+    pub version: Version,
+    /// What happened, or would happen.
+    pub outcome: AppliedOutcome,
+    /// The same in words.
+    pub message: String,
+    /// The rollout that it started.
+    pub rollout: Option<String>,
+    /// What deserves a look.
+    pub warnings: Vec<String>,
+}
+
+/// What happened, or would happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppliedOutcome {
+    /// Nothing.
+    Unchanged,
+    /// The rollout block is kept for the next rollout of the version.
+    PlanKept,
+    /// The first version of a pack is stable.
+    FirstStable,
+    /// A rollout has started.
+    Started,
+    /// A rollout has started in place of another one.
+    Superseded,
+    /// The canary was rolled back because stable was applied again.
+    RolledBack,
+    /// Everyone is on the version at once.
+    Immediate,
+}
+
+/// Why a manifest was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The manifest is wrong.
+    #[error("the manifest has problems")]
+    Manifest(Problems),
+    /// Its prompts are wrong.
+    #[error("the pack has problems")]
+    Pack(Vec<PackProblem>),
+    /// The server takes no paths.
+    #[error("spec.source.file {0:?} is a path; the server takes prompts inline only")]
+    SourceIsPath(String),
+    /// The pack names itself differently from the manifest.
+    #[error("the pack calls itself {pack}, the manifest {manifest}")]
+    OtherPack {
+        /// Name and version as the pack says.
+        pack: String,
+        /// Name and version as the manifest says.
+        manifest: String,
+    },
+    /// The publishing rules refuse it.
+    #[error("{refused}")]
+    Refused {
+        /// Why.
+        refused: Refused,
+        /// What differs from the published content, for a version that is published already.
+        diff: Vec<PackChange>,
+    },
+    /// It could not be recorded.
+    #[error(transparent)]
+    NotCommitted(#[from] NotCommitted),
+    /// A stored manifest could not be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The store failed.
+    #[error("could not apply the manifest")]
+    Store(#[from] StoreError),
+}
+
+/// A manifest that was read with its prompts.
+struct Read {
+    plan: Plan,
+    prompts: Option<Arc<Pack>>,
+    digests: Published,
+    warnings: Vec<String>,
+}
+
+/// The digest of a version without prompts of its own.
+const VERSION_ONLY: &str = "version-only";
+
+fn read(manifest: &str) -> Result<Read, ApplyError> {
+    let Parsed { plan, source, warnings } = parse(manifest).map_err(ApplyError::Manifest)?;
+    let prompts = match source {
+        None => None,
+        Some(PackSource::File(path)) => return Err(ApplyError::SourceIsPath(path)),
+        Some(PackSource::Inline(value)) => Some(Pack::from_value(value).map_err(ApplyError::Pack)?),
+    };
+    if let Some(pack) = &prompts
+        && (*pack.id() != plan.pack || *pack.version() != plan.version)
+    {
+        return Err(ApplyError::OtherPack {
+            pack: format!("{} {}", pack.id(), pack.version()),
+            manifest: format!("{} {}", plan.pack, plan.version),
+        });
+    }
+    let content_digest = prompts.as_ref().map_or_else(|| VERSION_ONLY.to_owned(), Pack::digest);
+    let digests = Published { content_digest, plan_digest: plan_digest(manifest)? };
+    let notes = prompts.iter().flat_map(|pack| pack.notes()).map(ToString::to_string);
+    let lints = lint(&plan)
+        .into_iter()
+        .map(|Lint { path, message, hint, .. }| format!("{path}: {message} (hint: {hint})"));
+    let warnings = warnings.iter().map(Problem::to_string).chain(lints).chain(notes).collect();
+    Ok(Read { plan, prompts: prompts.map(Arc::new), digests, warnings })
+}
+
+/// The digest of everything in a manifest that says how a version is shipped.
+fn plan_digest(manifest: &str) -> Result<String, ApplyError> {
+    let mut json = to_json(manifest).map_err(ApplyError::Manifest)?;
+    let rollout = json.pointer_mut("/spec/rollout").map(serde_json::Value::take).unwrap_or_default();
+    Ok(blake3::hash(canonical(&rollout).as_bytes()).to_hex().to_string())
+}
+
+impl Control {
+    /// Applies a manifest.
+    ///
+    /// # Errors
+    /// [`ApplyError`] tells everything that is wrong; nothing changes then.
+    pub async fn apply(&self, request: Request<'_>) -> Result<Applied, ApplyError> {
+        let read = read(request.manifest)?;
+        match self.managed(&read.plan.pack).await {
+            Some(managed) => self.apply_to(&mut *managed.lock().await, request, read).await,
+            None => self.apply_first(request, read).await,
+        }
+    }
+
+    async fn apply_to(
+        &self,
+        managed: &mut Managed,
+        request: Request<'_>,
+        read: Read,
+    ) -> Result<Applied, ApplyError> {
+        let known = self.store.version(&read.plan.pack, &read.plan.version).await?;
+        let outcome = self.decide(Some(managed), known.as_ref(), request, &read)?;
+        let applied = applied(&read, &outcome);
+        if request.dry_run {
+            return Ok(applied);
+        }
+        match outcome {
+            Outcome::Unchanged(_) => {}
+            Outcome::PlanKept(_) => {
+                self.keep_plan(managed, request, &read).await?;
+            }
+            Outcome::Changed(transition, _) => {
+                let version = new_version(&read, request, self.clock.now());
+                let version = known.is_none().then(|| publication(&version, &read));
+                let starts = transition.pack.attempts > managed.state.attempts;
+                let same_plan =
+                    known.as_ref().is_none_or(|known| known.plan_digest == read.digests.plan_digest);
+                if starts && !same_plan {
+                    self.keep_plan(managed, request, &read).await?;
+                }
+                let manifest = starts.then(|| (request.manifest, Arc::new(read.plan.clone())));
+                let beside = Beside { version, manifest };
+                self.commit(managed, *transition, beside).await?;
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Keeps the rollout block of a version that is published already.
+    async fn keep_plan(
+        &self,
+        managed: &Managed,
+        request: Request<'_>,
+        read: &Read,
+    ) -> Result<(), StoreError> {
+        let Read { plan, digests, .. } = read;
+        let fact = AuditFact {
+            at: self.clock.now(),
+            rollout: None,
+            revision: managed.state.revision,
+            actor: request.actor.clone(),
+            action: Action::PlanReplaced,
+            reason: request.reason.to_owned(),
+            evidence: serde_json::json!({"version": plan.version, "plan_digest": digests.plan_digest}),
+        };
+        self.store
+            .replace_plan(&plan.pack, &plan.version, request.manifest, &digests.plan_digest, &fact)
+            .await?;
+        Ok(())
+    }
+
+    /// The first version of a pack.
+    async fn apply_first(&self, request: Request<'_>, read: Read) -> Result<Applied, ApplyError> {
+        let mut packs = self.packs.write().await;
+        if let Some(managed) = packs.get(&read.plan.pack).cloned() {
+            drop(packs);
+            return self.apply_to(&mut *managed.lock().await, request, read).await;
+        }
+        let outcome = self.decide(None, None, request, &read)?;
+        let applied = applied(&read, &outcome);
+        let Outcome::Changed(transition, _) = outcome else { return Ok(applied) };
+        if request.dry_run {
+            return Ok(applied);
+        }
+        let version = new_version(&read, request, self.clock.now());
+        let version = publication(&version, &read);
+        let mut managed = Managed {
+            state: transition.pack.clone(),
+            cohorts: Cohorts::default(),
+            plan: Arc::new(read.plan.clone()),
+            prompts: BTreeMap::new(),
+        };
+        let beside = Beside { version: Some(version), manifest: None };
+        self.commit(&mut managed, *transition, beside).await?;
+        packs.insert(read.plan.pack.clone(), Arc::new(Mutex::new(managed)));
+        Ok(applied)
+    }
+
+    fn decide(
+        &self,
+        managed: Option<&Managed>,
+        known: Option<&StoredVersion>,
+        request: Request<'_>,
+        read: &Read,
+    ) -> Result<Outcome, ApplyError> {
+        let published = known.map(|known| Published {
+            content_digest: known.content_digest.clone(),
+            plan_digest: known.plan_digest.clone(),
+        });
+        let salt = (self.salts)();
+        let application = Application {
+            plan: &read.plan,
+            digests: &read.digests,
+            actor: request.actor,
+            reason: request.reason,
+            salt: &salt,
+            restart: request.restart,
+            now: self.clock.now(),
+        };
+        publish(managed.map(|managed| &managed.state), published.as_ref(), application).map_err(|refused| {
+            let diff = match (&refused, known.and_then(|known| known.content.as_deref()), &read.prompts) {
+                (Refused::ContentDiffers(_), Some(content), Some(new)) => {
+                    Pack::parse(content).map(|old| old.diff(new)).unwrap_or_default()
+                }
+                _ => Vec::new(),
+            };
+            ApplyError::Refused { refused, diff }
+        })
+    }
+}
+
+fn new_version(read: &Read, request: Request<'_>, at: jiff::Timestamp) -> StoredVersion {
+    StoredVersion {
+        version: read.plan.version.clone(),
+        content: read.prompts.as_ref().map(|pack| pack.content()),
+        content_digest: read.digests.content_digest.clone(),
+        manifest: request.manifest.to_owned(),
+        plan_digest: read.digests.plan_digest.clone(),
+        actor: request.actor.clone(),
+        created_at: at,
+    }
+}
+
+fn publication<'a>(stored: &'a StoredVersion, read: &'a Read) -> Publication<'a> {
+    Publication { stored, prompts: read.prompts.as_ref() }
+}
+
+fn applied(read: &Read, outcome: &Outcome) -> Applied {
+    let Plan { pack, version, .. } = &read.plan;
+    let rollout = match outcome {
+        Outcome::Changed(transition, Change::Started | Change::Superseded | Change::Immediate) => {
+            transition.pack.rollout.as_ref().map(|rollout| rollout.id.to_string())
+        }
+        Outcome::Changed(_, Change::FirstStable | Change::RolledBack)
+        | Outcome::Unchanged(_)
+        | Outcome::PlanKept(_) => None,
+    };
+    let (outcome, message) = match outcome {
+        Outcome::Unchanged(why) => (AppliedOutcome::Unchanged, why.clone()),
+        Outcome::PlanKept(why) => (AppliedOutcome::PlanKept, why.clone()),
+        Outcome::Changed(transition, change) => match change {
+            Change::FirstStable => (AppliedOutcome::FirstStable, format!("{pack} {version} is stable")),
+            Change::Started => {
+                let weight = transition.pack.rollout.as_ref().map(serin_core::rollout::Rollout::weight);
+                let weight = weight.unwrap_or_default();
+                (AppliedOutcome::Started, format!("{pack} {version} is a canary at {weight} of new sessions"))
+            }
+            Change::Superseded => (
+                AppliedOutcome::Superseded,
+                format!("{pack} {version} is a canary in place of the one before"),
+            ),
+            Change::RolledBack => (AppliedOutcome::RolledBack, format!("{pack} is back on stable {version}")),
+            Change::Immediate => {
+                (AppliedOutcome::Immediate, format!("{pack} {version} is stable for everyone"))
+            }
+        },
+    };
+    Applied {
+        pack: pack.clone(),
+        version: version.clone(),
+        outcome,
+        message,
+        rollout,
+        warnings: read.warnings.clone(),
+    }
+}

@@ -1,0 +1,259 @@
+//! The control side: applies manifests, carries out orders, and runs the loop that ticks rollouts.
+//!
+//! Everything here decides through `serin_core` and keeps no memory between ticks beyond what the
+//! store holds; the copy in memory is reloaded whenever a commit finds that somebody else was first.
+//!
+//! **Invariant:** a rollback never waits. It is in force in this process before anything is locked
+//! or written; see [`journal`].
+
+pub mod apply;
+mod commit;
+mod force;
+pub mod journal;
+mod observe;
+pub mod order;
+mod run;
+pub mod view;
+
+pub use self::run::Chain;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use serin_core::ids::{PackName, Version};
+use serin_core::pack::PackState;
+use serin_core::parse::parse;
+use serin_core::plan::Plan;
+use serin_core::prompt::Pack;
+use serin_core::routing::Cohorts;
+use tokio::sync::{Mutex, RwLock, broadcast};
+
+pub use self::commit::NotCommitted;
+pub use self::force::FILE as FORCE_STABLE_FILE;
+use self::force::Forced;
+use self::journal::Journal;
+use crate::clock::Clock;
+use crate::resolve::Resolver;
+use crate::store::{Store, StoreError, StoredPack};
+
+/// Makes the salts of rollouts; random in production, counted in tests.
+pub type Salts = Box<dyn Fn() -> String + Send + Sync>;
+
+/// The control side of a running server.
+pub struct Control {
+    store: Store,
+    resolver: Arc<Resolver>,
+    clock: Clock,
+    salts: Salts,
+    data_dir: PathBuf,
+    journal: Journal,
+    forced: std::sync::Mutex<Forced>,
+    packs: RwLock<BTreeMap<PackName, Arc<Mutex<Managed>>>>,
+    events: broadcast::Sender<Event>,
+    /// What is counted on the way.
+    pub counts: ControlCounts,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+/// What is counted on the way.
+#[derive(Debug, Default)]
+pub struct ControlCounts {
+    /// Ticks of rollouts.
+    pub ticks: AtomicU64,
+    /// Transitions committed.
+    pub transitions: AtomicU64,
+    /// Commits that found that somebody else was first.
+    pub conflicts: AtomicU64,
+    /// Ticks and commits that the store failed.
+    pub store_failures: AtomicU64,
+    /// Changes of weight put off because pins were not durable in time.
+    pub put_off: AtomicU64,
+}
+
+/// Something that happened to a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The pack.
+    pub pack: PackName,
+    /// Its revision afterwards.
+    pub revision: u64,
+    /// The actions that went to the audit log, as they are written there.
+    pub actions: Vec<&'static str>,
+}
+
+/// One pack in memory.
+#[derive(Debug)]
+struct Managed {
+    state: PackState,
+    cohorts: Cohorts,
+    /// The plan of the rollout under way, or of the last one, or of stable.
+    plan: Arc<Plan>,
+    /// The prompts of the versions that sessions may get.
+    prompts: BTreeMap<Version, Arc<Pack>>,
+}
+
+/// Why a pack could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store failed.
+    #[error("could not load the packs")]
+    Store(#[from] StoreError),
+    /// A stored manifest does not parse any more.
+    #[error("could not read the stored manifest of {pack} {version}: {problems}")]
+    Manifest {
+        /// The pack.
+        pack: PackName,
+        /// The version.
+        version: Version,
+        /// What is wrong with it.
+        problems: String,
+    },
+    /// The journal of rollbacks cannot be read.
+    #[error("could not read the rollback journal {path}")]
+    Journal {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Control {
+    /// Loads all packs, reloads the pins of live sessions, and puts everything in force.
+    ///
+    /// Rollbacks that were in force but not yet recorded when the process ended are in force again
+    /// before the first request is answered.
+    ///
+    /// # Errors
+    /// [`LoadError`] when the store or the journal cannot be read.
+    pub async fn load(
+        store: Store,
+        resolver: Arc<Resolver>,
+        salts: Salts,
+        data_dir: &Path,
+    ) -> Result<Arc<Self>, LoadError> {
+        let journal_path = data_dir.join(journal::FILE);
+        let journal = Journal::open(&journal_path)
+            .map_err(|source| LoadError::Journal { path: journal_path.clone(), source })?;
+        let forced = Forced { file: force::read(data_dir), rolled_back: journal.packs() };
+        let clock = resolver.clock.clone();
+        let control = Arc::new(Self {
+            store,
+            resolver,
+            clock,
+            salts,
+            data_dir: data_dir.to_owned(),
+            journal,
+            forced: std::sync::Mutex::new(forced),
+            packs: RwLock::default(),
+            events: broadcast::channel(256).0,
+            counts: ControlCounts::default(),
+        });
+        for stored in control.store.packs().await? {
+            let managed = control.manage(stored).await?;
+            control.publish(&managed, None);
+            let name = managed.state.name.clone();
+            control.packs.write().await.insert(name, Arc::new(Mutex::new(managed)));
+        }
+        let snapshot = control.resolver.snapshot();
+        let idle =
+            snapshot.packs.values().map(|pack| pack.route.sessions.idle_timeout).max().unwrap_or_default();
+        let pins = &control.resolver.pins;
+        let seen_since = idle.before(control.clock.now());
+        control
+            .store
+            .pins(seen_since, &mut |hash, pin| {
+                pins.insert(hash, None, pin);
+            })
+            .await?;
+        Ok(control)
+    }
+
+    /// Tells of everything that happens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The resolver.
+    pub fn resolver(&self) -> &Arc<Resolver> {
+        &self.resolver
+    }
+
+    /// The names of all packs.
+    pub async fn names(&self) -> Vec<PackName> {
+        self.packs.read().await.keys().cloned().collect()
+    }
+
+    async fn managed(&self, pack: &PackName) -> Option<Arc<Mutex<Managed>>> {
+        self.packs.read().await.get(pack).cloned()
+    }
+
+    /// Reads everything that serving a pack needs besides its state.
+    async fn manage(&self, stored: StoredPack) -> Result<Managed, LoadError> {
+        let StoredPack { state, cohorts: list } = stored;
+        let mut cohorts = Cohorts::default();
+        for cohort in list {
+            cohorts.insert(Arc::new(cohort));
+        }
+        let plan = match &state.rollout {
+            Some(rollout) => {
+                let manifest = self.store.rollout(&rollout.id).await?.map(|stored| stored.manifest);
+                self.plan_of(&state.name, &rollout.canary, manifest).await?
+            }
+            None => self.plan_of(&state.name, &state.stable, None).await?,
+        };
+        let prompts = self.prompts_of(&state).await?;
+        Ok(Managed { state, cohorts, plan, prompts })
+    }
+
+    /// The plan of a version, from a manifest text or else from the one that it was published with.
+    async fn plan_of(
+        &self,
+        pack: &PackName,
+        version: &Version,
+        manifest: Option<String>,
+    ) -> Result<Arc<Plan>, LoadError> {
+        let text = match manifest {
+            Some(text) => text,
+            None => {
+                self.store.version(pack, version).await?.map(|stored| stored.manifest).unwrap_or_default()
+            }
+        };
+        let parsed = parse(&text).map_err(|problems| LoadError::Manifest {
+            pack: pack.clone(),
+            version: version.clone(),
+            problems: problems.to_string(),
+        })?;
+        Ok(Arc::new(parsed.plan))
+    }
+
+    /// The prompts of every version that a session of the pack may get.
+    async fn prompts_of(&self, state: &PackState) -> Result<BTreeMap<Version, Arc<Pack>>, LoadError> {
+        let canary = state.rollout.iter().map(|rollout| rollout.canary.clone());
+        let draining = state.draining.iter().map(|draining| draining.version.clone());
+        let mut prompts = BTreeMap::new();
+        for version in std::iter::once(state.stable.clone()).chain(canary).chain(draining) {
+            let Some(stored) = self.store.version(&state.name, &version).await? else { continue };
+            let Some(content) = stored.content else { continue };
+            let pack = Pack::parse(&content).map_err(|problems| LoadError::Manifest {
+                pack: state.name.clone(),
+                version: version.clone(),
+                problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            })?;
+            prompts.insert(version, Arc::new(pack));
+        }
+        Ok(prompts)
+    }
+}

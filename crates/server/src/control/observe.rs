@@ -1,0 +1,134 @@
+//! What a tick decides on: matured sessions are folded, then everything seen is read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serin_core::aggregate::{Counters, Tally};
+use serin_core::analysis::{Assigned, Cell, Evidence, Sides};
+use serin_core::evidence::{Baseline, fold, fold_ages, freeze, measures};
+use serin_core::ids::{PackName, RolloutId, SessionHash};
+use serin_core::plan::Plan;
+use serin_core::rollout::Rollout;
+use serin_core::routing::{Cohort, CohortId, Cohorts, Stamp};
+use serin_core::tick::baseline_wanted;
+use serin_core::weight::Weight;
+
+use super::{Control, Managed};
+use crate::store::{Folded, StoreError, StoredTally};
+
+/// Sessions that are folded in one transaction.
+const FOLD_BATCH: u32 = 1_000;
+/// Sessions of stable that a baseline rests on at most.
+const MOST_BASELINE_SESSIONS: u32 = 5_000;
+
+impl Control {
+    /// Folds the sessions that have matured, each once per age.
+    pub(super) async fn fold_matured(
+        &self,
+        pack: &PackName,
+        rollout: &RolloutId,
+        plan: &Plan,
+        baseline: &Baseline,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let measures = measures(plan, baseline);
+        for (ages_done, age) in (0_u32..).zip(fold_ages(&measures)) {
+            loop {
+                let units = self.store.matured(rollout, ages_done, age.before(now), FOLD_BATCH).await?;
+                if units.is_empty() {
+                    break;
+                }
+                let mut additions: BTreeMap<CohortId, Counters> = BTreeMap::new();
+                for (unit, session) in units.iter().zip(self.store.session_facts(pack, &units, age).await?) {
+                    let mut counters = fold(&session, age, &measures, baseline);
+                    counters.sessions = u64::from(ages_done == 0);
+                    additions.entry(unit.cohort).or_default().merge(&counters);
+                }
+                let units: Vec<SessionHash> = units.iter().map(|unit| unit.hash).collect();
+                match self.store.fold(rollout, &units, ages_done, &additions).await? {
+                    Folded::Done => {}
+                    // Another replica was first: its work counts, ours is dropped.
+                    Folded::LostRace => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything seen of the rollout under way, with matured sessions folded first.
+    pub(super) async fn evidence(
+        &self,
+        managed: &Managed,
+        rollout: &Rollout,
+        now: Timestamp,
+    ) -> Result<Evidence, StoreError> {
+        let (state, plan) = (&managed.state, &managed.plan);
+        if let Some(baseline) = rollout.baseline() {
+            self.fold_matured(&state.name, &rollout.id, plan, baseline, now).await?;
+        }
+        let mut evidence = self.seen(&managed.cohorts, rollout).await?;
+        let last_check = rollout.active().and_then(|active| active.last_check.as_ref());
+        let since = last_check.map_or(rollout.started_at, |check| check.at);
+        evidence.recent = sides(self.store.tallies(&rollout.id, Some(since), Some(now)).await?);
+        evidence.forced_stable = self.is_forced_by_file(&state.name);
+        for wanted in baseline_wanted(state, plan, now) {
+            let sessions = self
+                .store
+                .baseline_sessions(
+                    &state.name,
+                    &rollout.stable,
+                    wanted.from,
+                    wanted.to,
+                    MOST_BASELINE_SESSIONS,
+                )
+                .await?;
+            if let Some(candidate) = freeze(plan, &sessions, wanted.least, now) {
+                evidence.baseline_candidate = Some(candidate);
+                break;
+            }
+        }
+        Ok(evidence)
+    }
+
+    /// Everything stored about a rollout, without folding anything.
+    pub(super) async fn seen(&self, cohorts: &Cohorts, rollout: &Rollout) -> Result<Evidence, StoreError> {
+        let mut evidence = Evidence::default();
+        for (id, counters) in self.store.evidence(&rollout.id).await? {
+            let Some((cohort, stamp)) = stamped(cohorts, id) else { continue };
+            evidence.cells.push(Cell {
+                step: stamp.step,
+                segment: stamp.segment,
+                weight: stamp.weight,
+                observing: stamp.observing,
+                variant: cohort.variant,
+                counters,
+            });
+        }
+        let mut assigned: BTreeMap<Weight, Sides<u64>> = BTreeMap::new();
+        for (id, sessions) in self.store.assigned(&rollout.id).await? {
+            let Some((cohort, stamp)) = stamped(cohorts, id) else { continue };
+            *assigned.entry(stamp.weight).or_default().of_mut(cohort.variant) += sessions;
+        }
+        evidence.assigned = assigned
+            .into_iter()
+            .map(|(weight, sides)| Assigned { weight, canary: sides.canary, stable: sides.stable })
+            .collect();
+        evidence.shown = self.store.tally_total(&rollout.id).await?;
+        Ok(evidence)
+    }
+}
+
+/// A cohort of a rollout with its stamp.
+fn stamped(cohorts: &Cohorts, id: CohortId) -> Option<(&Cohort, &Stamp)> {
+    let cohort = cohorts.get(id)?;
+    cohort.stamp.as_ref().map(|stamp| (&**cohort, stamp))
+}
+
+/// Adds up tallies by variant.
+fn sides(tallies: Vec<StoredTally>) -> Sides<Tally> {
+    let mut sides = Sides::<Tally>::default();
+    for stored in tallies {
+        sides.of_mut(stored.variant).merge(&stored.tally);
+    }
+    sides
+}

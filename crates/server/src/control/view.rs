@@ -1,0 +1,116 @@
+//! What can be read about a pack and its rollouts; nothing here changes anything.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serin_core::aggregate::Tally;
+use serin_core::analysis::{Analysis, Assigned, MetricReading, Sides, analyze, compare};
+use serin_core::ids::{PackName, RolloutId};
+use serin_core::pack::PackState;
+use serin_core::plan::Plan;
+use serin_core::rollout::Rollout;
+use serin_core::tick::next_due;
+
+use super::{Control, LoadError, Managed};
+use crate::store::{Exposure, StoreError};
+
+/// A pack as it stands.
+#[derive(Debug, Clone)]
+pub struct PackView {
+    /// Its state.
+    pub state: PackState,
+    /// The plan of its current or latest rollout, or of stable.
+    pub plan: Arc<Plan>,
+    /// Whether something forces it to stable right now.
+    pub forced: bool,
+    /// When the control loop looks at it again.
+    pub next_due: Option<Timestamp>,
+    /// What was measured of the current or latest rollout.
+    pub measured: Option<Measured>,
+}
+
+/// What was measured of a rollout.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// What a check would say at this moment; only while the rollout is active.
+    pub now: Option<Analysis>,
+    /// Every metric that has data, stable beside canary.
+    pub metrics: Vec<MetricReading>,
+    /// All data at once.
+    pub shown: Sides<Tally>,
+    /// Sessions assigned, by set weight.
+    pub assigned: Vec<Assigned>,
+    /// Sessions and requests that saw the canary.
+    pub exposure: Exposure,
+}
+
+impl Control {
+    /// A pack as it stands; nothing when it does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError`] when what was measured cannot be read.
+    pub async fn view(&self, pack: &PackName) -> Result<Option<PackView>, StoreError> {
+        let Some(managed) = self.managed(pack).await else { return Ok(None) };
+        let managed = managed.lock().await;
+        let measured = match &managed.state.rollout {
+            Some(rollout) => Some(self.measured(&managed, rollout, &managed.plan).await?),
+            None => None,
+        };
+        Ok(Some(PackView {
+            state: managed.state.clone(),
+            plan: Arc::clone(&managed.plan),
+            forced: self.is_forced(pack),
+            next_due: next_due(&managed.state, &managed.plan),
+            measured,
+        }))
+    }
+
+    /// The state and the plan of a pack and whether it is forced, from memory; nothing when it does not exist.
+    pub async fn standing(&self, pack: &PackName) -> Option<(PackState, Arc<Plan>, bool)> {
+        let managed = self.managed(pack).await?;
+        let managed = managed.lock().await;
+        Some((managed.state.clone(), Arc::clone(&managed.plan), self.is_forced(pack)))
+    }
+
+    /// Any rollout with its plan and what was measured; nothing when it does not exist.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it cannot be read.
+    pub async fn rollout(&self, id: &RolloutId) -> Result<Option<(Rollout, Arc<Plan>, Measured)>, LoadError> {
+        let Some(stored) = self.store.rollout(id).await? else { return Ok(None) };
+        let plan = self.plan_of(&stored.pack, &stored.rollout.canary, Some(stored.manifest)).await?;
+        let Some(managed) = self.managed(&stored.pack).await else { return Ok(None) };
+        let managed = managed.lock().await;
+        let measured = self.measured(&managed, &stored.rollout, &plan).await?;
+        Ok(Some((stored.rollout, plan, measured)))
+    }
+
+    async fn measured(
+        &self,
+        managed: &Managed,
+        rollout: &Rollout,
+        plan: &Plan,
+    ) -> Result<Measured, StoreError> {
+        let evidence = self.seen(&managed.cohorts, rollout).await?;
+        let now = rollout.active().map(|active| analyze(plan, rollout, active, &evidence, self.clock.now()));
+        // The status of a rollout that is over is the one of its last check.
+        let metrics = match &now {
+            Some(analysis) => analysis.metrics.clone(),
+            None => {
+                let last = self.store.checks(&rollout.id, 1).await?.pop();
+                let mut metrics = compare(plan, &evidence.shown);
+                for reading in &mut metrics {
+                    let judged =
+                        last.iter().flat_map(|check| &check.metrics).find(|m| m.metric == reading.metric);
+                    if let Some(judged) = judged {
+                        reading.status = judged.status;
+                    }
+                }
+                metrics
+            }
+        };
+        let sessions = evidence.assigned.iter().map(|assigned| assigned.canary).sum();
+        let exposure = Exposure { sessions, requests: evidence.shown.canary.requests };
+        Ok(Measured { now, metrics, shown: evidence.shown, assigned: evidence.assigned, exposure })
+    }
+}

@@ -1,0 +1,386 @@
+//! The data plane: chat requests get their prompt, everything else passes through.
+//!
+//! **Invariant:** the gateway reads one snapshot and the pin table, and waits for nothing but the provider.
+//!
+//! ```text
+//! request -> prompt, session, attributes -> resolve -> render -> splice -> provider
+//! answer  <- frames unchanged            <- tap -> one fact, when the answer has ended
+//! ```
+
+mod answer;
+mod body;
+mod identity;
+mod observer;
+mod refusal;
+mod request;
+mod settings;
+mod splice;
+mod sse;
+mod tap;
+mod upstream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request as http_request,
+};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use serin_core::ids::{SessionKey, Version};
+use serin_core::prompt::{RenderError, Rendered};
+use serin_core::routing::Turn;
+use tokio::time::Instant;
+
+pub use identity::{ATTRIBUTES, Attributes, SESSION, attributes, segment_of};
+pub use refusal::Refusal;
+pub use request::{PROMPT, VARIABLES, VERSION};
+pub use settings::{GatewayCounts, GatewaySettings, Ids, StreamUsage, SystemMessage};
+pub use upstream::{BaseUrl, InvalidBaseUrl, Secret, Upstream, UpstreamError, UpstreamSettings};
+
+use self::observer::{Ending, Observer};
+use self::request::{ChatBody, Messages, PromptRef, VariablesSource};
+use self::splice::{Additions, splice};
+use self::tap::{Tap, Watch};
+use self::upstream::{RequestBody, SendError};
+use crate::resolve::{ResolveError, Resolved, Resolver, Visit};
+
+/// Tells which side of the comparison answered.
+pub static VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The data plane in front of one provider.
+#[derive(Debug)]
+pub struct Gateway {
+    resolver: Arc<Resolver>,
+    upstream: Upstream,
+    settings: GatewaySettings,
+    counts: Arc<GatewayCounts>,
+}
+
+/// A chat request that has its version.
+struct Served<'r> {
+    chat: &'r ChatBody<'r>,
+    prompt: &'r PromptRef,
+    messages: Option<Messages>,
+    variables: request::Variables,
+    resolved: Resolved,
+}
+
+impl Gateway {
+    /// A gateway in front of a provider.
+    pub fn new(resolver: Arc<Resolver>, upstream: Upstream, settings: GatewaySettings) -> Self {
+        Self { resolver, upstream, settings, counts: Arc::default() }
+    }
+
+    /// What it counted so far.
+    pub fn counts(&self) -> &GatewayCounts {
+        &self.counts
+    }
+
+    /// Answers any request of the data plane.
+    pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        count(&self.counts.requests);
+        let request_id = request.headers().get(&X_REQUEST_ID).cloned();
+        let is_chat = request.uri().path() == "/v1/chat/completions" && request.method() == Method::POST;
+        let answered = if is_chat {
+            self.chat(request).await
+        } else {
+            let (parts, body) = request.into_parts();
+            self.pass(parts, Either::Right(body)).await
+        };
+        answered.unwrap_or_else(|refusal| {
+            count(&self.counts.refused);
+            let mut response = refusal.into_response();
+            if let Some(id) = request_id {
+                response.headers_mut().insert(&X_REQUEST_ID, id);
+            }
+            response
+        })
+    }
+
+    /// Sends a request on as it came, and its answer back as it comes.
+    async fn pass(
+        &self,
+        mut parts: http_request::Parts,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Refusal> {
+        count(&self.counts.passed);
+        self.upstream.address(&mut parts);
+        match self.upstream.send(Request::from_parts(parts, body)).await {
+            Ok(answer) => Ok(answer.map(Body::new)),
+            Err(error) => Err(self.unanswered(error).1),
+        }
+    }
+
+    async fn chat(&self, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+        let started = Instant::now();
+        let (parts, body) = request.into_parts();
+        let in_header = request::prompt_of_headers(&parts.headers)?;
+        if is_encoded(&parts.headers) {
+            if in_header.is_none() {
+                return self.pass(parts, Either::Right(body)).await;
+            }
+            let message = "the request body is compressed; hint: send it without `content-encoding`";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed_body", message));
+        }
+        let bytes = self.read(&parts.headers, body).await?;
+        let chat = match ChatBody::scan(&bytes) {
+            Ok(chat) => chat,
+            Err(error) if in_header.is_some() => return Err(request::bad_json(&error)),
+            // The provider is the one to say what is wrong with a request that is not ours.
+            Err(_) => return self.pass(parts, Either::Left(Full::new(bytes.clone()))).await,
+        };
+        let in_body = chat.prompt(|pack| self.resolver.has_pack(pack));
+        let prompt = match (in_header, in_body) {
+            (None, None) => return self.pass(parts, Either::Left(Full::new(bytes.clone()))).await,
+            (None, Some(in_body)) => in_body,
+            (Some(in_header), None) => in_header,
+            (Some(in_header), Some(in_body)) => match in_header.variables {
+                VariablesSource::None => PromptRef { variables: in_body.variables, ..in_header },
+                VariablesSource::Body(_) | VariablesSource::Header => in_header,
+            },
+        };
+        let messages = Messages::of(&chat)?;
+        let variables = prompt.variables(&bytes, &parts.headers)?;
+        let resolved = self.resolve(&parts.headers, &chat, &prompt, messages.as_ref()).await?;
+        let served = Served { chat: &chat, prompt: &prompt, messages, variables, resolved };
+        Ok(self.serve(parts, served, started).await)
+    }
+
+    /// Reads the body of a chat request into memory.
+    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
+        let limit = self.settings.body_limit;
+        let too_large = || {
+            let message = format!(
+                "the request body is larger than {limit} bytes; hint: send less, or raise `bodyLimit`"
+            );
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+        };
+        let announced =
+            headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        match Limited::new(body, limit).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if is_length_error(&*error) => Err(too_large()),
+            Err(_) => {
+                Err(Refusal::bad_request("body_incomplete", "the request body broke off before its end"))
+            }
+        }
+    }
+
+    /// Finds session and segment, and asks which version they get.
+    async fn resolve(
+        &self,
+        headers: &HeaderMap,
+        chat: &ChatBody<'_>,
+        prompt: &PromptRef,
+        messages: Option<&Messages>,
+    ) -> Result<Resolved, Refusal> {
+        let session = self.session(headers, chat)?;
+        if session.is_none() && messages.is_some_and(|messages| messages.has_history) {
+            count(&self.counts.history_without_session);
+        }
+        let version = self.version(headers, prompt)?;
+        let segment = self.segment(headers, prompt)?;
+        let visit = Visit {
+            pack: &prompt.pack,
+            session: session.as_ref(),
+            own_key: &|| self.settings.ids.session(),
+            segment,
+            turn: messages.map_or(Turn::User, Messages::turn),
+            version: version.as_ref(),
+        };
+        let resolved = self.resolver.resolve(visit).await.map_err(|error| {
+            let (code, hint) = match &error {
+                ResolveError::UnknownPack(_) => {
+                    ("unknown_pack", "apply its manifest first, or check the name")
+                }
+                ResolveError::UnknownVersion { .. } => {
+                    ("unknown_version", "name a version that is being served")
+                }
+            };
+            Refusal::new(StatusCode::NOT_FOUND, code, format!("{error}; hint: {hint}"))
+        })?;
+        if version.is_some() {
+            count(&self.counts.version_overrides);
+        }
+        Ok(resolved)
+    }
+
+    fn session(&self, headers: &HeaderMap, chat: &ChatBody<'_>) -> Result<Option<SessionKey>, Refusal> {
+        if let Some(session) = identity::session_of_headers(headers, &self.settings.session_headers)? {
+            return Ok(Some(session));
+        }
+        match chat.session_id() {
+            Some(id) => identity::session(&id, "`metadata.session_id`").map(Some),
+            None => Ok(identity::session_of_baggage(headers)),
+        }
+    }
+
+    fn version(&self, headers: &HeaderMap, prompt: &PromptRef) -> Result<Option<Version>, Refusal> {
+        let in_header = headers.get(&VERSION).map(|value| value.to_str().unwrap_or("?"));
+        let Some(text) = in_header.or(prompt.version.as_deref()) else { return Ok(None) };
+        if !self.settings.allow_version_override {
+            let message = "the request names a version, which is not allowed here; hint: leave it out";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "version_not_allowed", message));
+        }
+        let version = Version::parse(text);
+        version.map(Some).map_err(|error| Refusal::bad_request("invalid_version", error.to_string()))
+    }
+
+    fn segment(&self, headers: &HeaderMap, prompt: &PromptRef) -> Result<usize, Refusal> {
+        let snapshot = self.resolver.snapshot();
+        let route = snapshot.packs.get(&prompt.pack).map(|pack| &pack.route);
+        let has_segments = |route: &&_| has_segments(route);
+        match route.filter(has_segments) {
+            Some(route) => Ok(segment_of(route, &attributes(headers)?)),
+            None => {
+                // Read all the same: a mistake shall not wait for the first rollout with segments.
+                if headers.contains_key(&ATTRIBUTES) {
+                    attributes(headers)?;
+                }
+                Ok(0)
+            }
+        }
+    }
+
+    /// Renders the prompt, sends the request, and hands back the watched answer.
+    async fn serve(
+        &self,
+        mut parts: http_request::Parts,
+        served: Served<'_>,
+        started: Instant,
+    ) -> Response<Body> {
+        let resolved = &served.resolved;
+        let id = self.settings.ids.text();
+        let report_start = self.settings.report_starts;
+        let mut observer = Observer::start(&self.resolver, &self.counts, resolved, started, id, report_start);
+        let refused = |refusal: Refusal| {
+            count(&self.counts.refused);
+            marked(refusal.into_response(), resolved)
+        };
+        let spliced = match self.spliced(&served) {
+            Ok(spliced) => spliced,
+            Err(refusal) => {
+                observer.end(Ending::NotSent);
+                return refused(refusal);
+            }
+        };
+        observer.expect(served.chat.expected());
+        self.upstream.address(&mut parts);
+        Upstream::ask_for_identity(&mut parts.headers);
+        let request = Request::from_parts(parts, Either::Left(Full::new(spliced.body)));
+        let mut answer = match self.upstream.send(request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let (ending, refusal) = self.unanswered(error);
+                observer.end(ending);
+                return refused(refusal);
+            }
+        };
+        observer.head(answer.status());
+        let is_readable = answer.status().is_success() && !is_encoded(answer.headers());
+        let watch = match (is_readable, is_event_stream(answer.headers())) {
+            (false, _) => Watch::Head,
+            (true, false) => Watch::Whole(self.settings.answer_limit),
+            (true, true) if spliced.adds_usage => {
+                answer.headers_mut().remove(CONTENT_LENGTH);
+                Watch::StreamWithoutUsage
+            }
+            (true, true) => Watch::Stream,
+        };
+        if answer.status().is_success() && !is_readable {
+            observer.unreadable();
+        }
+        marked(answer.map(|body| Body::new(Tap::new(body, watch, observer))), resolved)
+    }
+
+    fn spliced(&self, served: &Served<'_>) -> Result<splice::Spliced, Refusal> {
+        let rendered = match served.resolved.prompts() {
+            Some(pack) => {
+                let name = served.prompt.choose(pack.prompts().keys())?;
+                Some(pack.render(&name, &served.variables).map_err(|error| unrendered(&error))?)
+            }
+            // The app holds the prompts of a version-only pack.
+            None => None,
+        };
+        let additions =
+            rendered.as_ref().map(|Rendered { system, parameters, .. }| Additions { system, parameters });
+        let Served { chat, messages, .. } = served;
+        let GatewaySettings { system_message, stream_usage, .. } = self.settings;
+        splice(chat, messages.as_ref(), additions.as_ref(), system_message, stream_usage)
+    }
+
+    fn unanswered(&self, error: SendError) -> (Ending, Refusal) {
+        match error {
+            SendError::Unreachable(refusal) => {
+                count(&self.counts.unreachable);
+                (Ending::Unreachable, refusal)
+            }
+            SendError::TimedOut(refusal) => {
+                count(&self.counts.timed_out);
+                (Ending::TimedOut, refusal)
+            }
+        }
+    }
+}
+
+fn has_segments(route: &serin_core::routing::Route) -> bool {
+    route.split.as_ref().is_some_and(|split| split.segments.len() > 1)
+}
+
+/// Writes into an answer which version it is of.
+fn marked(mut response: Response<Body>, resolved: &Resolved) -> Response<Body> {
+    let headers = response.headers_mut();
+    let version = HeaderValue::try_from(resolved.version.to_string());
+    headers.insert(&VERSION, version.expect("a semantic version is valid in a header"));
+    // A version that the caller names belongs to no side of the comparison.
+    if resolved.version == resolved.cohort.version {
+        let variant = match resolved.cohort.variant {
+            serin_core::routing::Variant::Stable => HeaderValue::from_static("stable"),
+            serin_core::routing::Variant::Canary => HeaderValue::from_static("canary"),
+        };
+        headers.insert(&VARIANT, variant);
+    }
+    let session = HeaderValue::from_bytes(resolved.key.as_str().as_bytes());
+    headers.insert(&SESSION, session.expect("a session key holds no control characters"));
+    response
+}
+
+fn unrendered(error: &RenderError) -> Refusal {
+    let (status, code) = match error {
+        RenderError::UnknownPrompt { .. } => (StatusCode::NOT_FOUND, "unknown_prompt"),
+        RenderError::MissingVariables { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "missing_variable"),
+        RenderError::UnknownVariables { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_variable"),
+        RenderError::WrongType { .. } | RenderError::Invalid { .. } => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "invalid_variable")
+        }
+    };
+    Refusal::new(status, code, error.to_string())
+}
+
+fn is_length_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let prefix = b"text/event-stream";
+    value.and_then(|value| value.get(..prefix.len())).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! Measures one request and tells the ingest what became of it, exactly once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use serin_core::ids::{PackName, SessionHash};
+use serin_core::observation::{ErrorKind, Fact, Response};
+use serin_core::routing::CohortId;
+use tokio::time::Instant;
+
+use super::answer::{Chunk, Expected, Reading};
+use super::settings::GatewayCounts;
+use crate::resolve::{Resolved, Resolver};
+use crate::signal::SessionFact;
+
+/// Watches one request from its assignment to the end of its answer.
+///
+/// **Invariant:** it tells of the end once, at the latest when it is dropped; dropped before an end was told,
+/// the client has left.
+#[derive(Debug)]
+pub(super) struct Observer {
+    resolver: Arc<Resolver>,
+    counts: Arc<GatewayCounts>,
+    /// Whom the facts are about; nothing for a request that is no evidence.
+    subject: Option<Subject>,
+    started: Instant,
+    status: Option<StatusCode>,
+    first_content: Option<Duration>,
+    done: Option<Duration>,
+    expected: Expected,
+    reading: Reading,
+    form: Form,
+    is_over: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Subject {
+    pack: Arc<PackName>,
+    hash: SessionHash,
+    cohort: CohortId,
+    id: String,
+    at: Timestamp,
+}
+
+/// In what form the answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Not known yet, or not to be read.
+    Unread,
+    /// One object, which was read.
+    Whole,
+    /// Events.
+    Stream,
+    /// Something that cannot be read in full.
+    Unreadable,
+}
+
+/// How a request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The answer arrived in full.
+    Complete,
+    /// The provider broke off.
+    Broken,
+    /// The client left.
+    Left,
+    /// The provider could not be reached.
+    Unreachable,
+    /// The provider did not begin to answer in time.
+    TimedOut,
+    /// The request could not be made, because its prompt could not be rendered.
+    NotSent,
+}
+
+/// What a request comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Result {
+    Success,
+    Failure(ErrorKind),
+    /// Neither, because the client left first.
+    Neither,
+}
+
+impl Observer {
+    /// Begins to measure a request, and tells of its start when asked to.
+    pub(super) fn start(
+        resolver: &Arc<Resolver>,
+        counts: &Arc<GatewayCounts>,
+        resolved: &Resolved,
+        started: Instant,
+        id: String,
+        report_start: bool,
+    ) -> Self {
+        let subject = resolved.counts.then(|| Subject {
+            pack: Arc::clone(&resolved.pack.name),
+            hash: resolved.hash,
+            cohort: resolved.cohort.id,
+            id,
+            at: resolver.clock.now(),
+        });
+        if let Some(subject) = subject.as_ref().filter(|_| report_start) {
+            resolver.signals.fact(subject.clone().fact(subject.at, Fact::Started));
+        }
+        Self {
+            resolver: Arc::clone(resolver),
+            counts: Arc::clone(counts),
+            subject,
+            started,
+            status: None,
+            first_content: None,
+            done: None,
+            expected: Expected::default(),
+            reading: Reading::default(),
+            form: Form::Unread,
+            is_over: false,
+        }
+    }
+
+    /// Takes note of what the answer shall be like.
+    pub(super) fn expect(&mut self, expected: Expected) {
+        self.expected = expected;
+    }
+
+    /// Takes note of the answer's status.
+    pub(super) fn head(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Takes note that the answer is a stream of events.
+    pub(super) fn is_stream(&mut self) {
+        self.form = Form::Stream;
+    }
+
+    /// Reads the data of an event, and says what it is.
+    pub(super) fn event(&mut self, data: &[u8], is_error: bool) -> Chunk {
+        if is_error {
+            self.reading.set_error();
+        }
+        if data.is_empty() {
+            return Chunk::Other;
+        }
+        if data == b"[DONE]" {
+            self.done = Some(self.started.elapsed());
+            return Chunk::Other;
+        }
+        match self.reading.read_chunk(data, &self.expected) {
+            Ok(chunk) => {
+                if chunk == Chunk::Content && self.first_content.is_none() {
+                    self.first_content = Some(self.started.elapsed());
+                }
+                chunk
+            }
+            Err(_) => {
+                self.unreadable();
+                Chunk::Other
+            }
+        }
+    }
+
+    /// Reads an answer in one piece.
+    pub(super) fn whole(&mut self, bytes: &[u8]) {
+        match self.reading.read_whole(bytes, &self.expected) {
+            Ok(()) => self.form = Form::Whole,
+            Err(_) => self.unreadable(),
+        }
+    }
+
+    /// Takes note that a part of the answer cannot be read.
+    pub(super) fn unreadable(&mut self) {
+        if self.form != Form::Unreadable {
+            self.form = Form::Unreadable;
+            count(&self.counts.tap_unreadable);
+        }
+    }
+
+    /// Takes note that a part of the answer is too large to be read.
+    pub(super) fn overflow(&mut self) {
+        if self.form != Form::Unreadable {
+            self.form = Form::Unreadable;
+            count(&self.counts.tap_overflow);
+        }
+    }
+
+    /// Counts a chunk that was kept from the client.
+    pub(super) fn chunk_removed(&self) {
+        count(&self.counts.usage_chunks_removed);
+    }
+
+    /// Whether the end was told.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Tells of the end; later calls do nothing.
+    pub(super) fn end(&mut self, ending: Ending) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        let elapsed = self.started.elapsed();
+        let result = self.result(ending);
+        count(match result {
+            Result::Success => &self.counts.succeeded,
+            Result::Failure(ErrorKind::Provider) => &self.counts.provider_failed,
+            Result::Failure(ErrorKind::Request | ErrorKind::App) => &self.counts.request_failed,
+            Result::Neither => &self.counts.client_left,
+        });
+        let reading = std::mem::take(&mut self.reading);
+        if reading.has_overflowed() {
+            count(&self.counts.tap_overflow);
+        }
+        let Some(subject) = self.subject.take() else { return };
+        let mut response = Response { ttft_ms: self.first_content.map(milliseconds), ..Response::default() };
+        match result {
+            Result::Success => {
+                response.success = Some(true);
+                response.latency_ms = Some(milliseconds(self.done.unwrap_or(elapsed)));
+                match self.form {
+                    Form::Whole | Form::Stream => reading.complete_into(&self.expected, &mut response),
+                    Form::Unread | Form::Unreadable => reading.tokens_into(&mut response),
+                }
+            }
+            Result::Failure(kind) => {
+                response.success = Some(false);
+                response.error = Some(kind);
+                // How fast a failure came says nothing about speed, except that a timeout is slow.
+                response.latency_ms = (ending == Ending::TimedOut).then(|| milliseconds(elapsed));
+                reading.tokens_into(&mut response);
+            }
+            Result::Neither => reading.tokens_into(&mut response),
+        }
+        let until = self.resolver.clock.now();
+        self.resolver.signals.fact(subject.fact(until, Fact::Response(response)));
+    }
+
+    fn result(&self, ending: Ending) -> Result {
+        let provider = Result::Failure(ErrorKind::Provider);
+        match (ending, self.status) {
+            (Ending::NotSent, _) => return Result::Failure(ErrorKind::Request),
+            (Ending::Unreachable | Ending::TimedOut, _) => return provider,
+            (Ending::Complete | Ending::Broken | Ending::Left, Some(status)) if !status.is_success() => {
+                let is_request = status.is_client_error()
+                    && status != StatusCode::TOO_MANY_REQUESTS
+                    && status != StatusCode::REQUEST_TIMEOUT;
+                return if is_request { Result::Failure(ErrorKind::Request) } else { provider };
+            }
+            (Ending::Complete | Ending::Broken | Ending::Left, Some(_) | None) => {}
+        }
+        if self.reading.has_error() {
+            return provider;
+        }
+        let has_finish = self.done.is_some() || self.reading.finish_reason().is_some();
+        match ending {
+            Ending::Complete if self.form == Form::Stream && !has_finish => provider,
+            Ending::Complete => Result::Success,
+            // The end mark was there: what came apart behind it is not the answer.
+            Ending::Broken if self.done.is_some() => Result::Success,
+            Ending::Left if has_finish => Result::Success,
+            Ending::Left => Result::Neither,
+            Ending::Broken | Ending::Unreachable | Ending::TimedOut | Ending::NotSent => provider,
+        }
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.end(Ending::Left);
+    }
+}
+
+impl Subject {
+    fn fact(self, until: Timestamp, fact: Fact) -> SessionFact {
+        let Self { pack, hash, cohort, id, at } = self;
+        SessionFact { pack, hash, cohort, id, at, until, fact }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}

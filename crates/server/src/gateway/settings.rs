@@ -1,0 +1,144 @@
+//! What the gateway is told, and what it counts.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use http::HeaderName;
+use serin_core::ids::SessionKey;
+
+/// Draws 128 random bits; the ids of requests and of sessions without a key are made of them.
+#[derive(Clone)]
+pub struct Ids(Arc<dyn Fn() -> u128 + Send + Sync>);
+
+impl Ids {
+    /// Ids from a source of random bits.
+    pub fn new(draw: impl Fn() -> u128 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(draw))
+    }
+
+    /// A new id: 32 hexadecimal digits.
+    pub fn text(&self) -> String {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let bits = (self.0)();
+        let digit = |place: u32| char::from(DIGITS[(bits >> (4 * place)) as usize & 15]);
+        (0..32).rev().map(digit).collect()
+    }
+
+    /// A new key for a session that has none.
+    pub fn session(&self) -> SessionKey {
+        SessionKey::parse(&self.text()).expect("32 hexadecimal digits are a session key")
+    }
+}
+
+impl fmt::Debug for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ids")
+    }
+}
+
+/// What becomes of the pack's system text when the request has system messages of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SystemMessage {
+    /// It goes before them.
+    #[default]
+    Prepend,
+    /// It takes their place.
+    Replace,
+    /// Such a request is refused.
+    Reject,
+}
+
+/// Whether streamed answers are asked for their usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StreamUsage {
+    /// `stream_options.include_usage` is added, and the extra chunk kept from clients that did not ask.
+    ///
+    /// The other chunks of such a stream carry `"usage":null`, which clients ignore.
+    #[default]
+    Add,
+    /// Requests stay as they are; streams of clients that do not ask tell no tokens.
+    Leave,
+}
+
+/// Settings of the gateway.
+#[derive(Debug, Clone)]
+pub struct GatewaySettings {
+    /// The largest body of a chat request, in bytes.
+    pub body_limit: usize,
+    /// The largest answer in one piece that is observed, in bytes; a larger one passes and is counted.
+    pub answer_limit: usize,
+    /// Headers that name the session, besides `x-serin-session`; the first one present wins.
+    pub session_headers: Vec<HeaderName>,
+    /// What becomes of the request's own system messages.
+    pub system_message: SystemMessage,
+    /// Whether streamed answers are asked for their usage.
+    pub stream_usage: StreamUsage,
+    /// Whether a caller may name a version; without it such a request is refused.
+    pub allow_version_override: bool,
+    /// Whether the ingest is told of a request when it starts, so that one that hangs is seen.
+    pub report_starts: bool,
+    /// Where new ids come from.
+    pub ids: Ids,
+}
+
+impl GatewaySettings {
+    /// The settings that hold unless somebody says otherwise.
+    pub fn new(ids: Ids) -> Self {
+        Self {
+            body_limit: 32 << 20,
+            answer_limit: 1 << 20,
+            session_headers: Vec::new(),
+            system_message: SystemMessage::default(),
+            stream_usage: StreamUsage::default(),
+            allow_version_override: false,
+            report_starts: true,
+            ids,
+        }
+    }
+}
+
+/// What the gateway counts.
+#[derive(Debug, Default)]
+pub struct GatewayCounts {
+    /// All requests.
+    pub requests: AtomicU64,
+    /// Requests that passed through without a prompt of ours.
+    pub passed: AtomicU64,
+    /// Requests that got a prompt and a complete answer.
+    pub succeeded: AtomicU64,
+    /// Requests that got a prompt and that the provider failed: 429, 5xx, a timeout, a broken stream.
+    pub provider_failed: AtomicU64,
+    /// Requests that got a prompt and that the provider refused, or whose prompt could not be rendered.
+    pub request_failed: AtomicU64,
+    /// Requests that got a prompt and whose client left first.
+    pub client_left: AtomicU64,
+    /// Requests that the gateway answered with an error of its own.
+    pub refused: AtomicU64,
+    /// Requests for which the provider could not be reached.
+    pub unreachable: AtomicU64,
+    /// Requests for which the provider did not begin to answer in time.
+    pub timed_out: AtomicU64,
+    /// Answers that were too large to be observed in full.
+    pub tap_overflow: AtomicU64,
+    /// Answers in a form that cannot be read.
+    pub tap_unreadable: AtomicU64,
+    /// Requests that bring a history and no session: those that may change versions between turns.
+    pub history_without_session: AtomicU64,
+    /// Requests that named their version.
+    pub version_overrides: AtomicU64,
+    /// Chunks with the usage that were kept from clients that did not ask for them.
+    pub usage_chunks_removed: AtomicU64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_32_hexadecimal_digits() {
+        let ids = Ids::new(|| 0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+        assert_eq!(ids.text(), "0123456789abcdef0011223344556677");
+        assert_eq!(ids.session().as_str(), ids.text());
+    }
+}

@@ -1,0 +1,9 @@
+//! The gateway in front of the stand-in provider, over real sockets.
+
+mod chat;
+mod failures;
+mod passing;
+mod streams;
+mod world;
+
+pub(super) use world::{next_response, resolved, resolver};

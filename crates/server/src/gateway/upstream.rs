@@ -1,0 +1,399 @@
+//! The way to the provider: addresses, headers, connections.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::refusal::Refusal;
+
+/// The body of a request to the provider: in one piece, or streamed through.
+pub(super) type RequestBody = Either<Full<Bytes>, Body>;
+
+/// Headers of one connection only, besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// A secret that no log and no debug output shows.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The address of a provider, as its clients write it: `https://api.openai.com/v1`.
+///
+/// Its path stands in for the `/v1` of the gateway; without a path it is `/v1` as well. Other paths of the
+/// gateway go to the same host, below the address without its final `/v1`.
+#[derive(Debug, Clone)]
+pub struct BaseUrl {
+    scheme: Scheme,
+    authority: Authority,
+    v1: String,
+    root: String,
+    as_written: String,
+}
+
+/// An address that is none of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("could not use {given:?} as the provider's address: {problem}; hint: write https://HOST/v1")]
+pub struct InvalidBaseUrl {
+    /// The address as given.
+    pub given: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl BaseUrl {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// [`InvalidBaseUrl`] when it is no http or https address, or holds more than host, port and path.
+    pub fn parse(text: &str) -> Result<Self, InvalidBaseUrl> {
+        let invalid = |problem| InvalidBaseUrl { given: text.to_owned(), problem };
+        let uri: Uri = text.parse().map_err(|_| invalid("it is no address"))?;
+        let parts = uri.into_parts();
+        let scheme = parts.scheme.ok_or_else(|| invalid("it has no scheme"))?;
+        if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
+            return Err(invalid("its scheme is neither http nor https"));
+        }
+        let authority = parts.authority.ok_or_else(|| invalid("it has no host"))?;
+        if authority.as_str().contains('@') {
+            // The address is told in errors, a password must not be.
+            return Err(InvalidBaseUrl { given: "…".to_owned(), problem: "it holds a user name" });
+        }
+        if parts.path_and_query.as_ref().is_some_and(|path| path.query().is_some()) {
+            return Err(invalid("it has a query"));
+        }
+        let path = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/');
+        let v1 = if path.is_empty() { "/v1" } else { path };
+        let root = v1.strip_suffix("/v1").unwrap_or(v1);
+        let (v1, root) = (v1.to_owned(), root.to_owned());
+        Ok(Self { scheme, authority, v1, root, as_written: text.to_owned() })
+    }
+
+    /// Where a path of the gateway leads.
+    fn join(&self, path: Option<&PathAndQuery>) -> Uri {
+        let path = path.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let text = path.as_str();
+        let below_v1 =
+            text.strip_prefix("/v1").filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+        let joined = match below_v1 {
+            Some(_) if self.v1 == "/v1" => path,
+            None if self.root.is_empty() => path,
+            Some(rest) => together(&self.v1, rest),
+            None => together(&self.root, text),
+        };
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(joined);
+        Uri::from_parts(parts).expect("scheme, host and path make an address")
+    }
+}
+
+fn together(prefix: &str, rest: &str) -> PathAndQuery {
+    let joined = [prefix, rest].concat();
+    PathAndQuery::try_from(joined).expect("two valid paths in a row are a valid path")
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.as_written)
+    }
+}
+
+/// Settings of the way to the provider.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// Where the provider is.
+    pub base_url: BaseUrl,
+    /// The key that goes to the provider; without one the client's `Authorization` passes through.
+    pub key: Option<Secret>,
+    /// The longest time to open a connection.
+    pub connect_timeout: Duration,
+    /// The longest time until the provider begins to answer.
+    pub first_byte_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+}
+
+impl UpstreamSettings {
+    /// The settings that hold unless somebody says otherwise.
+    pub fn new(base_url: BaseUrl) -> Self {
+        Self {
+            base_url,
+            key: None,
+            connect_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_secs(600),
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// An upstream that could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The key cannot be sent in a header.
+    #[error("could not use the provider key: it holds characters that no header may hold")]
+    Key,
+    /// TLS could not be set up.
+    #[error("could not set up TLS for the provider")]
+    Tls(#[source] std::io::Error),
+}
+
+/// The provider, with a pool of connections to it.
+pub struct Upstream {
+    client: Client<HttpsConnector<HttpConnector>, RequestBody>,
+    base_url: BaseUrl,
+    host: HeaderValue,
+    authorization: Option<HeaderValue>,
+    first_byte_timeout: Duration,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
+/// A request to which the provider did not begin to answer.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// It could not be reached, or broke the connection.
+    Unreachable(Refusal),
+    /// It took too long.
+    TimedOut(Refusal),
+}
+
+impl Upstream {
+    /// Opens no connection yet.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when the key or TLS cannot be used.
+    pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(settings.connect_timeout));
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+            .map_err(|error| UpstreamError::Tls(std::io::Error::other(error)))?
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(settings.idle_timeout)
+            .set_host(false)
+            .build(connector);
+        let authorization = match &settings.key {
+            None => None,
+            Some(key) => {
+                let bearer = HeaderValue::try_from(format!("Bearer {}", key.0));
+                let mut value = bearer.map_err(|_| UpstreamError::Key)?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        let base_url = settings.base_url.clone();
+        let host = HeaderValue::from_str(base_url.authority.as_str()).expect("a host is valid in a header");
+        Ok(Self { client, base_url, host, authorization, first_byte_timeout: settings.first_byte_timeout })
+    }
+
+    /// Turns a request to the gateway into one to the provider.
+    pub(super) fn address(&self, parts: &mut request::Parts) {
+        parts.uri = self.base_url.join(parts.uri.path_and_query());
+        parts.version = Version::HTTP_11;
+        parts.extensions.clear();
+        let headers = &mut parts.headers;
+        strip_hop_by_hop(headers);
+        // Framing is this connection's business: the length follows from the body.
+        headers.remove(CONTENT_LENGTH);
+        headers.remove(EXPECT);
+        let ours: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with("x-serin-")).cloned().collect();
+        for name in ours {
+            headers.remove(name);
+        }
+        headers.insert(HOST, self.host.clone());
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+    }
+
+    /// Asks for an answer that can be read on its way.
+    pub(super) fn ask_for_identity(headers: &mut HeaderMap) {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+
+    /// Sends a request and waits for the head of the answer, whose connection headers are taken off.
+    ///
+    /// # Errors
+    /// [`SendError`] when no answer begins.
+    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        let answer = tokio::time::timeout(self.first_byte_timeout, self.client.request(request)).await;
+        match answer {
+            Ok(Ok(mut response)) => {
+                strip_hop_by_hop(response.headers_mut());
+                *response.version_mut() = Version::HTTP_11;
+                Ok(response)
+            }
+            Ok(Err(error)) => {
+                let what = if error.is_connect() { "could not connect to" } else { "got no answer from" };
+                let message = format!("{what} the provider at {}: {}", self.base_url, root_cause(&error));
+                let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "provider_unreachable", message);
+                Err(SendError::Unreachable(refusal))
+            }
+            Err(_) => {
+                let seconds = self.first_byte_timeout.as_secs_f64();
+                let message =
+                    format!("the provider at {} did not begin to answer within {seconds} s", self.base_url);
+                Err(SendError::TimedOut(Refusal::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "provider_timeout",
+                    message,
+                )))
+            }
+        }
+    }
+}
+
+/// Takes off what concerns one connection only.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .collect();
+        headers.remove(CONNECTION);
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The innermost reason of an error, which is the one that tells something.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(base: &str, path: &str) -> String {
+        let path: PathAndQuery = path.parse().unwrap();
+        BaseUrl::parse(base).unwrap().join(Some(&path)).to_string()
+    }
+
+    #[test]
+    fn the_path_of_the_address_stands_in_for_v1() {
+        for (base, path, expected) in [
+            ("https://a.example", "/v1/models?x=1", "https://a.example/v1/models?x=1"),
+            ("https://a.example/", "/stand-in/last", "https://a.example/stand-in/last"),
+            ("https://a.example/v1/", "/v1/models", "https://a.example/v1/models"),
+            ("https://a.example/v1", "/v1", "https://a.example/v1"),
+            ("https://a.example/v1", "/v1beta/x", "https://a.example/v1beta/x"),
+            ("https://a.example/api/v1", "/v1/models", "https://a.example/api/v1/models"),
+            ("https://a.example/api/v1", "/credits", "https://a.example/api/credits"),
+            ("http://a.example:81/openai", "/v1/models", "http://a.example:81/openai/models"),
+            ("http://a.example:81/openai", "/v1?x", "http://a.example:81/openai?x"),
+        ] {
+            assert_eq!(joined(base, path), expected);
+        }
+    }
+
+    #[test]
+    fn an_address_is_refused_with_its_reason() {
+        for (text, problem) in [
+            ("api.example", "it has no scheme"),
+            ("ftp://a.example", "its scheme is neither http nor https"),
+            ("https://a.example/v1?key=1", "it has a query"),
+            ("https://me:secret@a.example/v1", "it holds a user name"),
+            ("https://", "it is no address"),
+        ] {
+            let error = BaseUrl::parse(text).unwrap_err();
+            assert_eq!(error.problem, problem);
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn headers_of_one_connection_and_of_ours_stay_behind() {
+        let settings = UpstreamSettings {
+            key: Some(Secret::new("provider-key")),
+            ..UpstreamSettings::new(BaseUrl::parse("http://a.example:81").unwrap())
+        };
+        assert!(!format!("{settings:?}").contains("provider-key"), "{settings:?}");
+        let upstream = Upstream::new(&settings).unwrap();
+        let request = Request::post("/v1/models")
+            .header("host", "gateway")
+            .header("connection", "keep-alive, X-Hop")
+            .header("keep-alive", "timeout=5")
+            .header("x-hop", "1")
+            .header("te", "trailers")
+            .header("content-length", "3")
+            .header("authorization", "Bearer client-key")
+            .header("x-serin-session", "s")
+            .header("x-request-id", "r")
+            .header("x-tag", "one")
+            .header("x-tag", "two");
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        upstream.address(&mut parts);
+        let mut headers: Vec<_> =
+            parts.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        headers.sort_unstable();
+        assert_eq!(
+            headers,
+            [
+                ("authorization", "Bearer provider-key"),
+                ("host", "a.example:81"),
+                ("x-request-id", "r"),
+                ("x-tag", "one"),
+                ("x-tag", "two"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! Acts: gateway, control loop, store and API around the decisions of `serin_core`.
+
+pub mod clock;
+pub mod control;
+pub mod gateway;
+pub mod ingest;
+pub mod pins;
+pub mod resolve;
+pub mod signal;
+pub mod snapshot;
+pub mod store;

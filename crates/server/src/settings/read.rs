@@ -1,0 +1,325 @@
+//! Finding the value of each setting: in the flags, the variables, the file, or the default.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+
+use serin_core::manifest::{At, Entry, Node, Value};
+use serin_core::metric::nearest;
+
+use super::{ControlKey, Settings, SettingsError, SettingsProblem, Shown};
+
+/// Sections of the file; everything else in it is a setting.
+const SECTIONS: [&str; 5] = ["data", "control", "provider", "ingest", "log"];
+/// Variables of the command line, which the server passes over.
+const OF_THE_CLIENT: [&str; 4] = ["SERIN_SERVER", "SERIN_KEY", "SERIN_ACTOR", "SERIN_CONFIG"];
+
+/// Reads settings and notes what is wrong.
+pub(super) struct Reader<'a> {
+    file: String,
+    /// The settings of the file by their path.
+    leaves: BTreeMap<String, (Node, At)>,
+    variables: &'a BTreeMap<String, String>,
+    asked: BTreeSet<String>,
+    known_variables: BTreeSet<String>,
+    shown: Vec<Shown>,
+    problems: Vec<SettingsProblem>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of a file, given by its name and text, and of variables.
+    pub(super) fn new(file: Option<(String, String)>, variables: &'a BTreeMap<String, String>) -> Self {
+        let (name, text) = file.unwrap_or_default();
+        let known_variables = OF_THE_CLIENT.iter().map(ToString::to_string).collect();
+        let mut reader = Self {
+            file: name,
+            leaves: BTreeMap::new(),
+            variables,
+            asked: BTreeSet::new(),
+            known_variables,
+            shown: Vec::new(),
+            problems: Vec::new(),
+        };
+        // An empty file is a file of defaults.
+        if !text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            match Node::read(&text) {
+                Ok(root) => reader.open(&root),
+                Err(error) => {
+                    let place = reader.place(error.at);
+                    reader.problem(&place, "", &error.message, error.hint.as_deref());
+                }
+            }
+        }
+        reader
+    }
+
+    fn open(&mut self, root: &Node) {
+        for entry in self.entries(root, "") {
+            let is_section = SECTIONS.contains(&entry.key.as_str());
+            match (&entry.node.value, is_section) {
+                (Value::Null, _) => {}
+                (_, true) => {
+                    for inner in self.entries(&entry.node, &entry.key) {
+                        self.leaves.insert(format!("{}.{}", entry.key, inner.key), (inner.node, inner.at));
+                    }
+                }
+                (_, false) => {
+                    self.leaves.insert(entry.key.clone(), (entry.node, entry.at));
+                }
+            }
+        }
+    }
+
+    fn entries(&mut self, node: &Node, path: &str) -> Vec<Entry> {
+        match &node.value {
+            Value::Map(entries) => entries.clone(),
+            Value::Null | Value::Scalar(_) | Value::List(_) => {
+                let place = self.place(node.at);
+                self.problem(&place, path, &format!("expected a mapping, found {}", node.describe()), None);
+                Vec::new()
+            }
+        }
+    }
+
+    fn place(&self, at: At) -> String {
+        format!("{} line {}, column {}", self.file, at.line, at.column)
+    }
+
+    /// Notes that something is wrong.
+    pub(super) fn problem(&mut self, place: &str, setting: &str, message: &str, hint: Option<&str>) {
+        self.problems.push(SettingsProblem {
+            place: place.to_owned(),
+            setting: setting.to_owned(),
+            message: message.to_owned(),
+            hint: hint.map(ToOwned::to_owned),
+        });
+    }
+
+    /// Whether nothing is wrong yet with the settings of a section.
+    pub(super) fn is_good_so_far(&self, section: &str) -> bool {
+        !self.problems.iter().any(|problem| problem.setting.starts_with(section))
+    }
+
+    /// Where a setting that was read comes from.
+    pub(super) fn origin_of(&self, setting: &str) -> String {
+        let shown = self.shown.iter().find(|shown| shown.setting == setting);
+        shown.map_or_else(|| "default".to_owned(), |shown| shown.origin.clone())
+    }
+
+    /// Reads one setting; what is wrong with it is noted, and the default stands in for it.
+    pub(super) fn value<T, E: Display>(
+        &mut self,
+        setting: &str,
+        flag: Option<(&'static str, String)>,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> T {
+        let written = self.written(setting);
+        let found = match flag {
+            Some((name, text)) => Some((text, name.to_owned())),
+            None => written,
+        };
+        if let Some((text, origin)) = found {
+            match parse(&text) {
+                Ok(value) => {
+                    self.show(setting, text, origin);
+                    return value;
+                }
+                Err(error) => {
+                    let given: String = text.chars().take(80).collect();
+                    self.problem(&origin, setting, &format!("{given:?} {error}"), None);
+                }
+            }
+        } else {
+            self.show(setting, default.to_owned(), "default".to_owned());
+        }
+        match parse(default) {
+            Ok(value) => value,
+            Err(error) => unreachable!("the default {default:?} of {setting} {error}"),
+        }
+    }
+
+    /// Reads one setting that may be absent, with its origin.
+    pub(super) fn optional(&mut self, setting: &str) -> Option<(String, String)> {
+        let (text, origin) = self.written(setting)?;
+        self.show(setting, text.clone(), origin.clone());
+        Some((text, origin))
+    }
+
+    /// What the variables or the file say.
+    fn written(&mut self, setting: &str) -> Option<(String, String)> {
+        self.asked.insert(setting.to_owned());
+        let variable = variable_of(setting);
+        self.known_variables.insert(variable.clone());
+        if let Some(text) = self.variables.get(&variable) {
+            return Some((text.clone(), variable));
+        }
+        let (node, _) = self.leaves.get(setting)?.clone();
+        let place = self.place(node.at);
+        match node.value {
+            Value::Scalar(scalar) => Some((scalar.text, place)),
+            Value::Null => None,
+            Value::List(_) | Value::Map(_) => {
+                self.problem(&place, setting, &format!("expected one value, found {}", node.describe()), None);
+                None
+            }
+        }
+    }
+
+    /// Reads a list; in a variable its items stand between commas.
+    pub(super) fn list<T>(&mut self, setting: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        self.asked.insert(setting.to_owned());
+        let variable = variable_of(setting);
+        self.known_variables.insert(variable.clone());
+        let items: Vec<(String, String)> = if let Some(text) = self.variables.get(&variable) {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            items.map(|item| (item.to_owned(), variable.clone())).collect()
+        } else {
+            match self.leaves.get(setting).cloned() {
+                None => Vec::new(),
+                Some((Node { value: Value::List(nodes), .. }, _)) => {
+                    nodes.into_iter().filter_map(|node| self.item(setting, node)).collect()
+                }
+                Some((node, _)) => {
+                    let place = self.place(node.at);
+                    self.problem(&place, setting, &format!("expected a list, found {}", node.describe()), None);
+                    Vec::new()
+                }
+            }
+        };
+        let origin = items.first().map_or_else(|| "default".to_owned(), |(_, origin)| origin.clone());
+        let texts: Vec<&str> = items.iter().map(|(text, _)| text.as_str()).collect();
+        self.show(setting, format!("[{}]", texts.join(", ")), origin);
+        let mut values = Vec::with_capacity(items.len());
+        for (text, place) in &items {
+            match parse(text) {
+                Ok(value) => values.push(value),
+                Err(error) => self.problem(place, setting, &format!("{text:?} {error}"), None),
+            }
+        }
+        values
+    }
+
+    fn item(&mut self, setting: &str, node: Node) -> Option<(String, String)> {
+        let place = self.place(node.at);
+        let what = node.describe();
+        match node.value {
+            Value::Scalar(scalar) => Some((scalar.text, place)),
+            Value::Null | Value::List(_) | Value::Map(_) => {
+                self.problem(&place, setting, &format!("expected text, found {what}"), None);
+                None
+            }
+        }
+    }
+
+    /// Reads the list of keys: `{name, keyHash}`, the hash as 64 hexadecimal digits.
+    pub(super) fn keys(&mut self, setting: &str) -> Vec<ControlKey> {
+        self.asked.insert(setting.to_owned());
+        let Some((node, _)) = self.leaves.get(setting).cloned() else { return Vec::new() };
+        let place = self.place(node.at);
+        let Value::List(items) = &node.value else {
+            self.problem(&place, setting, &format!("expected a list, found {}", node.describe()), None);
+            return Vec::new();
+        };
+        let mut keys = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            keys.extend(self.key(&format!("{setting}[{index}]"), item));
+        }
+        let names: Vec<String> = keys.iter().map(|key: &ControlKey| format!("{{name: {}, keyHash: \"…\"}}", key.name)).collect();
+        self.show(setting, format!("[{}]", names.join(", ")), place);
+        keys
+    }
+
+    fn key(&mut self, path: &str, item: &Node) -> Option<ControlKey> {
+        let place = self.place(item.at);
+        let (mut name, mut hash) = (None, None);
+        for entry in self.entries(item, path) {
+            let at = self.place(entry.at);
+            let text = match &entry.node.value {
+                Value::Scalar(scalar) => scalar.text.as_str(),
+                Value::Null | Value::List(_) | Value::Map(_) => "",
+            };
+            match entry.key.as_str() {
+                "name" if !text.is_empty() => name = Some(text.to_owned()),
+                "keyHash" => match blake3::Hash::from_hex(text) {
+                    Ok(read) => hash = Some(read),
+                    Err(_) => {
+                        let hint = "64 hexadecimal digits: the BLAKE3 hash of the key, as `serin key create` prints it";
+                        self.problem(&at, &format!("{path}.keyHash"), "is no hash of a key", Some(hint));
+                        return None;
+                    }
+                },
+                "name" => self.problem(&at, &format!("{path}.name"), "is empty", None),
+                other => self.problem(&at, &format!("{path}.{other}"), "unknown field", Some("known here: name, keyHash")),
+            }
+        }
+        match (name, hash) {
+            (Some(name), Some(hash)) => Some(ControlKey { name, hash }),
+            (_, _) => {
+                self.problem(&place, path, "needs a name and a keyHash", None);
+                None
+            }
+        }
+    }
+
+    /// A secret of a variable; an empty one counts as absent.
+    pub(super) fn secret(&mut self, variable: &str) -> Option<String> {
+        self.known_variables.insert(variable.to_owned());
+        let secret = self.variables.get(variable).filter(|text| !text.is_empty())?;
+        let setting = if variable == "SERIN_CONTROL_KEY" { "control.key" } else { "provider.apiKey" };
+        self.shown.push(Shown { setting: setting.to_owned(), value: "\"…\"".to_owned(), origin: variable.to_owned() });
+        Some(secret.clone())
+    }
+
+    fn show(&mut self, setting: &str, value: String, origin: String) {
+        self.shown.push(Shown { setting: setting.to_owned(), value, origin });
+    }
+
+    /// Everything that was read.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        self.shown.clone()
+    }
+
+    /// The settings, or everything that is wrong.
+    pub(super) fn finish(mut self, settings: Settings) -> Result<Settings, SettingsError> {
+        let unknown: Vec<(String, At)> = self
+            .leaves
+            .iter()
+            .filter(|(path, _)| !self.asked.contains(*path))
+            .map(|(path, (_, at))| (path.clone(), *at))
+            .collect();
+        for (path, at) in unknown {
+            let near = nearest(&path, self.asked.iter().map(String::as_str));
+            let hint = near.map(|name| format!("did you mean {name}?"));
+            let place = self.place(at);
+            self.problem(&place, &path, "unknown setting", hint.as_deref());
+        }
+        for name in self.variables.keys().filter(|name| name.starts_with("SERIN_")) {
+            if !self.known_variables.contains(name) {
+                let near = nearest(name, self.known_variables.iter().map(String::as_str));
+                self.problems.push(SettingsProblem {
+                    place: name.clone(),
+                    setting: String::new(),
+                    message: "no setting has this variable".to_owned(),
+                    hint: near.map(|name| format!("did you mean {name}?")),
+                });
+            }
+        }
+        if self.problems.is_empty() { Ok(settings) } else { Err(SettingsError::Problems(self.problems)) }
+    }
+}
+
+/// The variable of a setting: `data.bodyLimit` is `SERIN_DATA_BODY_LIMIT`.
+fn variable_of(setting: &str) -> String {
+    let mut name = "SERIN_".to_owned();
+    for c in setting.chars() {
+        match c {
+            '.' => name.push('_'),
+            c if c.is_ascii_uppercase() => {
+                name.push('_');
+                name.push(c);
+            }
+            c => name.push(c.to_ascii_uppercase()),
+        }
+    }
+    name
+}

@@ -1,0 +1,90 @@
+use super::*;
+
+fn load(yaml: &str, variables: &[(&str, &str)], options: Options) -> Result<Settings, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("serin.yaml");
+    std::fs::write(&path, yaml).unwrap();
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let options = Options { file: Some(path.clone()), ..options };
+    let place = path.display().to_string();
+    Settings::load(&options, &variables).map_err(|error| error.to_string().replace(&place, "serin.yaml"))
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let settings = Settings::load(&Options::default(), &BTreeMap::new()).unwrap();
+    insta::assert_snapshot!(settings.print(), @r"
+    dataDir: serin-data  # default
+    drain: 30s  # default
+    retention: 7d  # default
+    control:
+      listen: 127.0.0.1:8981  # default
+      hosts: []  # default
+    data:
+      listen: 127.0.0.1:8980  # default
+      sessionHeaders: []  # default
+      systemMessage: prepend  # default
+      includeUsage: true  # default
+      allowVersionOverride: false  # default
+      bodyLimit: 32MiB  # default
+      maxPins: 2000000  # default
+    ingest:
+      queue: 65536  # default
+    log:
+      format: text  # default
+      filter: info  # default
+    provider:
+      baseUrl: https://api.openai.com/v1  # default
+      connectTimeout: 10s  # default
+      firstByteTimeout: 10m  # default
+      idleTimeout: 1m  # default
+    ");
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
+    let yaml = "data: {listen: '127.0.0.1:1', bodyLimit: 1MiB}\ncontrol: {listen: '127.0.0.1:2'}\n";
+    let options = Options { data_listen: Some("127.0.0.1:3".to_owned()), ..Options::default() };
+    let variables = [("SERIN_DATA_LISTEN", "127.0.0.1:4"), ("SERIN_CONTROL_LISTEN", "127.0.0.1:5")];
+    let settings = load(yaml, &variables, options).unwrap();
+    assert_eq!(settings.data.listen.port(), 3);
+    assert_eq!(settings.control.listen.port(), 5);
+    assert_eq!(settings.data.body_limit, 1 << 20);
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_with_its_place() {
+    let yaml = "data:\n  listen: nowhere\n  bodyLimt: 1MiB\nretention: 5\nprovider:\n  baseUrl: ftp://x\n  apiKeyEnv: NOT_THERE\nlog: 3\ncontrol: {keys: [{name: ci, keyHash: short}]}\n";
+    let variables = [("SERIN_DATA_MAX_PINS", "many"), ("SERIN_DATA_LISTN", "x"), ("SERIN_KEY", "of the client")];
+    insta::assert_snapshot!(load(yaml, &variables, Options::default()).unwrap_err(), @"");
+}
+
+#[test]
+fn a_control_plane_beyond_loopback_needs_a_key() {
+    let yaml = "control: {listen: '0.0.0.0:8981'}\n";
+    insta::assert_snapshot!(load(yaml, &[], Options::default()).unwrap_err(), @"");
+    let open = load(yaml, &[("SERIN_CONTROL_KEY", "a key of some length")], Options::default()).unwrap();
+    assert_eq!(open.control.keys.len(), 1);
+    assert!(load(yaml, &[("SERIN_CONTROL_KEY", "short")], Options::default()).unwrap_err().contains("fewer than 16"));
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let hash = blake3::hash(b"a key of some length");
+    let yaml = format!("control: {{keys: [{{name: ci, keyHash: {hash}}}]}}\n");
+    let variables =
+        [("SERIN_PROVIDER_API_KEY", "sk-very-secret"), ("SERIN_CONTROL_KEY", "another key of some length")];
+    let settings = load(&yaml, &variables, Options::default()).unwrap();
+    let shown = format!("{settings:?}\n{}", settings.print());
+    assert!(!shown.contains("sk-very-secret") && !shown.contains("another key of some length"), "{shown}");
+    assert!(!settings.print().contains(&hash.to_string()), "{shown}");
+    assert!(settings.print().contains("name: ci"), "{shown}");
+}
+
+#[test]
+fn the_example_file_is_in_force_as_it_stands() {
+    let example = include_str!("../../../../examples/serin.yaml");
+    let settings = load(example, &[("OPENAI_API_KEY", "sk-test")], Options::default()).unwrap();
+    assert_eq!(settings.data.session_headers.len(), 1);
+    assert!(settings.provider.key.is_some());
+}

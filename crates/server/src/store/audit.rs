@@ -1,0 +1,152 @@
+//! The audit log: append only, each entry chained to the one before.
+
+use serin_core::audit::{AuditEntry, AuditFact, BrokenChain, ChainHash, verify_link};
+use serin_core::ids::{PackName, RolloutId};
+
+use super::Store;
+use super::db::{Row, Tx, args};
+use super::error::{Cause, During, StoreError, VerifyError};
+
+/// Which entries are listed, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// Only those of a pack.
+    pub pack: Option<PackName>,
+    /// Only those of a rollout.
+    pub rollout: Option<RolloutId>,
+    /// Only those with a larger number.
+    pub after: u64,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+const READ: &str = "read the audit log of";
+const APPEND: &str = "append to the audit log of";
+/// Entries that are verified at a time.
+const PAGE: u32 = 1_000;
+const COLUMNS: &str = "SELECT seq, at, pack, rollout, revision, actor, action, reason, evidence, prev, hash FROM audit \
+                       WHERE seq > $1 AND ($2 IS NULL OR pack = $2) AND ($3 IS NULL OR rollout = $3) \
+                       ORDER BY seq LIMIT $4";
+
+impl Store {
+    /// Entries of the audit log, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
+        let pack = filter.pack.as_ref().map(ToString::to_string);
+        let rollout = filter.rollout.as_ref().map(ToString::to_string);
+        let id = pack.clone().unwrap_or_else(|| "*".to_owned());
+        let limit = filter.limit.map_or(i64::MAX, i64::from);
+        let rows =
+            self.db.fetch(COLUMNS, args![filter.after, pack, rollout, limit]).await.during(READ, &id)?;
+        rows.iter().map(entry).collect::<Result<_, Cause>>().during(READ, &id)
+    }
+
+    /// The number and hash of the last entry; 0 and the genesis hash where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn audit_tail(&self) -> Result<(u64, ChainHash), StoreError> {
+        let rows = self.db.fetch(TAIL, args![]).await.during(READ, &"*")?;
+        tail(&rows).during(READ, &"*")
+    }
+
+    /// Appends facts that no transition of a pack carries, such as the break-glass file.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails; nothing is appended then.
+    pub async fn record(&self, pack: &PackName, facts: &[AuditFact]) -> Result<Vec<AuditEntry>, StoreError> {
+        let mut tx = self.db.begin().await.during(APPEND, pack)?;
+        let entries = append(&mut tx, pack, facts).await?;
+        tx.commit().await.during(APPEND, pack)?;
+        Ok(entries)
+    }
+
+    /// Checks every link of the audit log and tells how many entries it holds.
+    ///
+    /// # Errors
+    /// [`VerifyError::Broken`] names the first entry that is not the one that was written.
+    pub async fn verify_audit(&self) -> Result<u64, VerifyError> {
+        let (mut seq, mut hash) = (0, ChainHash::GENESIS);
+        loop {
+            let args = args![seq, None::<String>, None::<String>, i64::from(PAGE)];
+            let rows = self.db.fetch(COLUMNS, args).await.during(READ, &"*")?;
+            if rows.is_empty() {
+                return Ok(seq);
+            }
+            for row in &rows {
+                let entry = match entry(row) {
+                    Ok(entry) => entry,
+                    // What does not read back as an entry is not what was written.
+                    Err(_) => return Err(VerifyError::Broken(BrokenChain::Changed(seq + 1))),
+                };
+                verify_link(seq, hash, &entry)?;
+                (seq, hash) = (entry.seq, entry.hash);
+            }
+        }
+    }
+}
+
+const TAIL: &str = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
+
+/// Links facts to the end of the chain, inside the transaction that makes them true.
+pub(super) async fn append(
+    tx: &mut Tx,
+    pack: &PackName,
+    facts: &[AuditFact],
+) -> Result<Vec<AuditEntry>, StoreError> {
+    let rows = tx.fetch(TAIL, args![]).await.during(APPEND, pack)?;
+    let (mut seq, mut prev) = tail(&rows).during(APPEND, pack)?;
+    let mut entries = Vec::with_capacity(facts.len());
+    for fact in facts {
+        let entry = AuditEntry::link(seq, prev, pack, fact);
+        (seq, prev) = (entry.seq, entry.hash);
+        let sql = "INSERT INTO audit \
+                   (seq, at, pack, rollout, revision, actor, action, reason, evidence, prev, hash) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+        let args = args![
+            entry.seq,
+            entry.at_us,
+            entry.pack.as_str(),
+            entry.rollout.clone(),
+            entry.revision,
+            entry.actor.as_str(),
+            entry.action.as_str(),
+            entry.reason.as_str(),
+            entry.evidence.as_str(),
+            entry.prev.to_string(),
+            entry.hash.to_string(),
+        ];
+        tx.execute(sql, args).await.during(APPEND, pack)?;
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn tail(rows: &[Row]) -> Result<(u64, ChainHash), Cause> {
+    match rows.first() {
+        Some(row) => Ok((row.count(0)?, chain_hash(row, 1)?)),
+        None => Ok((0, ChainHash::GENESIS)),
+    }
+}
+
+fn chain_hash(row: &Row, column: usize) -> Result<ChainHash, Cause> {
+    Ok(ChainHash::parse(&row.text(column)?).ok_or("a hash has 64 hexadecimal digits")?)
+}
+
+fn entry(row: &Row) -> Result<AuditEntry, Cause> {
+    Ok(AuditEntry {
+        seq: row.count(0)?,
+        at_us: row.int(1)?,
+        pack: row.text(2)?,
+        rollout: row.maybe_text(3)?,
+        revision: row.count(4)?,
+        actor: row.text(5)?,
+        action: row.text(6)?,
+        reason: row.text(7)?,
+        evidence: row.text(8)?,
+        prev: chain_hash(row, 9)?,
+        hash: chain_hash(row, 10)?,
+    })
+}

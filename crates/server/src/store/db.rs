@@ -1,0 +1,302 @@
+//! The engine below the store: one writer, a few readers, statements with their arguments.
+//!
+//! Everything above this file is written once, in SQL that SQLite and PostgreSQL both read: `$1`
+//! parameters, BIGINT, TEXT and byte strings, `INSERT … ON CONFLICT`. A second engine is a second
+//! variant of the three enums below.
+//!
+//! **Invariant:** SQL decides nothing: times, ids and random numbers come in as arguments.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serin_core::ids::{Actor, PackName, RolloutId, SessionHash, SessionKey, Version};
+use serin_core::routing::CohortId;
+use serin_core::units::Timestamp;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    Sqlite, SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Row as _, SqlSafeStr, Transaction};
+
+use super::error::{Cause, StoreError};
+
+/// Connections that only read.
+const READERS: u32 = 3;
+
+/// An open database.
+#[derive(Debug, Clone)]
+pub(super) enum Db {
+    /// A file on this machine.
+    Sqlite {
+        /// The one connection that writes.
+        writer: SqlitePool,
+        /// Connections that only read.
+        readers: SqlitePool,
+    },
+}
+
+/// A transaction that writes; nothing of it stays unless it is committed.
+pub(super) enum Tx {
+    /// On SQLite, which takes the write lock at once.
+    Sqlite(Transaction<'static, Sqlite>),
+}
+
+/// One row of a result.
+pub(super) enum Row {
+    /// Of SQLite.
+    Sqlite(SqliteRow),
+}
+
+/// One argument of a statement.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Int(Option<i64>),
+    Text(Option<String>),
+    Bytes(Vec<u8>),
+}
+
+/// The arguments of a statement, in the order of `$1`, `$2`, …
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { vec![$($crate::store::db::Value::from($value)),*] };
+}
+pub(super) use args;
+
+impl Db {
+    /// Opens or creates a database file and brings its tables to this release's form.
+    pub(super) async fn open_sqlite(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            tokio::fs::create_dir_all(directory)
+                .await
+                .map_err(|source| StoreError::Directory { path: directory.to_owned(), source })?;
+        }
+        let opening = |source| StoreError::opening(path.to_owned(), source);
+        let options =
+            SqliteConnectOptions::new().filename(path).busy_timeout(busy_timeout).foreign_keys(false);
+        let pool =
+            || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+        let writing = options
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full);
+        let writer = pool().max_connections(1).connect_with(writing).await.map_err(opening)?;
+        let migrated = migrations().run(&writer).await;
+        migrated.map_err(|source| StoreError::migrating(path.to_owned(), source))?;
+        let reading = options.read_only(true);
+        let readers = pool().max_connections(READERS).connect_with(reading).await.map_err(opening)?;
+        Ok(Self::Sqlite { writer, readers })
+    }
+
+    /// Begins a transaction that writes.
+    pub(super) async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        match self {
+            // A deferred transaction could find at its first write that it came too late.
+            Self::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)),
+        }
+    }
+
+    /// Reads what is committed.
+    pub(super) async fn fetch(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
+        match self {
+            Self::Sqlite { readers, .. } => {
+                let rows = bound(sql, args).fetch_all(readers).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+        }
+    }
+
+    /// Closes every connection, once what uses them has ended.
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+        }
+    }
+}
+
+impl Tx {
+    /// Runs a statement and tells how many rows it changed.
+    pub(super) async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, sqlx::Error> {
+        match self {
+            Self::Sqlite(tx) => Ok(bound(sql, args).execute(&mut **tx).await?.rows_affected()),
+        }
+    }
+
+    /// Reads, with this transaction's own changes.
+    pub(super) async fn fetch(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        match self {
+            Self::Sqlite(tx) => {
+                let rows = bound(sql, args).fetch_all(&mut **tx).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+        }
+    }
+
+    /// Makes everything durable.
+    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await,
+        }
+    }
+}
+
+fn bound(sql: &'static str, args: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
+    args.into_iter().fold(sqlx::query(sql), |query, value| match value {
+        Value::Int(value) => query.bind(value),
+        Value::Text(value) => query.bind(value),
+        Value::Bytes(value) => query.bind(value),
+    })
+}
+
+fn migrations() -> Migrator {
+    let start = include_str!("migrations/0001_start.sql");
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "start".into(),
+        MigrationType::Simple,
+        start.into_sql_str(),
+        false,
+    )])
+}
+
+impl Row {
+    pub(super) fn int(&self, column: usize) -> Result<i64, Cause> {
+        match self {
+            Self::Sqlite(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    pub(super) fn count(&self, column: usize) -> Result<u64, Cause> {
+        Ok(u64::try_from(self.int(column)?)?)
+    }
+
+    pub(super) fn text(&self, column: usize) -> Result<String, Cause> {
+        match self {
+            Self::Sqlite(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    pub(super) fn maybe_text(&self, column: usize) -> Result<Option<String>, Cause> {
+        match self {
+            Self::Sqlite(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, Cause> {
+        Ok(serde_json::from_str(&self.text(column)?)?)
+    }
+
+    pub(super) fn time(&self, column: usize) -> Result<Timestamp, Cause> {
+        Ok(Timestamp::from_microsecond(self.int(column)?)?)
+    }
+
+    pub(super) fn cohort(&self, column: usize) -> Result<CohortId, Cause> {
+        Ok(CohortId(u32::try_from(self.int(column)?)?))
+    }
+
+    pub(super) fn hash(&self, column: usize) -> Result<SessionHash, Cause> {
+        let bytes: Vec<u8> = match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+        };
+        let bytes: [u8; 16] = bytes.try_into().map_err(|_| "a key hash has 16 bytes")?;
+        Ok(SessionHash(u128::from_be_bytes(bytes)))
+    }
+}
+
+/// JSON text of a value that is stored.
+pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value)
+        .expect("what is stored holds only numbers, text, lists and maps with text keys")
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(Some(value))
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Int(Some(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<usize> for Value {
+    fn from(value: usize) -> Self {
+        Self::Int(Some(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Int(Some(i64::from(value)))
+    }
+}
+
+impl From<Option<bool>> for Value {
+    fn from(value: Option<bool>) -> Self {
+        Self::Int(value.map(i64::from))
+    }
+}
+
+impl From<Timestamp> for Value {
+    fn from(value: Timestamp) -> Self {
+        Self::Int(Some(value.as_microsecond()))
+    }
+}
+
+impl From<Option<Timestamp>> for Value {
+    fn from(value: Option<Timestamp>) -> Self {
+        Self::Int(value.map(Timestamp::as_microsecond))
+    }
+}
+
+impl From<CohortId> for Value {
+    fn from(value: CohortId) -> Self {
+        Self::Int(Some(value.0.into()))
+    }
+}
+
+impl From<SessionHash> for Value {
+    fn from(value: SessionHash) -> Self {
+        Self::Bytes(value.0.to_be_bytes().to_vec())
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// Ids are stored as the text that they show.
+macro_rules! stored_as_text {
+    ($($id:ty),*) => { $(
+        impl From<&$id> for Value {
+            fn from(value: &$id) -> Self {
+                Self::Text(Some(value.to_string()))
+            }
+        }
+    )* };
+}
+stored_as_text!(PackName, RolloutId, Version, SessionKey, Actor);

@@ -1,0 +1,153 @@
+//! Sessions: their pins across restarts, what they are called, and when they are forgotten.
+
+use serin_core::ids::{PackName, SessionHash, SessionKey};
+use serin_core::pack::PackState;
+use serin_core::routing::{CohortId, Pin, seconds};
+use serin_core::units::{HoldFor, Timestamp};
+
+use super::Store;
+use super::db::{Row, Value, args};
+use super::error::{Cause, During, StoreError};
+
+/// A session as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSession {
+    /// The pack.
+    pub pack: PackName,
+    /// What the app calls it.
+    pub key: SessionKey,
+    /// What was stamped on it.
+    pub cohort: CohortId,
+    /// When.
+    pub pinned_at: Timestamp,
+    /// When it was last seen.
+    pub last_seen: Timestamp,
+}
+
+/// What was forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Expired {
+    /// Raw observations.
+    pub observations: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Units of rollouts that are over.
+    pub units: u64,
+    /// Slots of time that were joined to longer ones.
+    pub slots: u64,
+}
+
+/// Pins that are read at a time.
+const PAGE: i64 = 10_000;
+/// Rows that are deleted in one transaction, so that no other write waits long.
+const DELETED_AT_ONCE: i64 = 5_000;
+
+const READ: &str = "read session";
+const READ_PINS: &str = "read the pins of sessions seen since";
+const EXPIRE: &str = "forget what is older than";
+
+impl Store {
+    /// Tells of every pin whose session was seen since a point in time, and returns how many there are.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails; pins told until then are as stored.
+    pub async fn pins(
+        &self,
+        seen_since: Timestamp,
+        tell: &mut (dyn FnMut(SessionHash, Pin) + Send),
+    ) -> Result<u64, StoreError> {
+        let sql = "SELECT key_hash, cohort, pinned_at, last_seen FROM session \
+                   WHERE pinned = 1 AND last_seen >= $1 AND key_hash > $2 ORDER BY key_hash LIMIT $3";
+        let mut after = Value::Bytes(Vec::new());
+        let mut count = 0;
+        loop {
+            let rows =
+                self.db.fetch(sql, args![seen_since, after, PAGE]).await.during(READ_PINS, &seen_since)?;
+            let Some(last) = rows.last() else { return Ok(count) };
+            after = Value::from(last.hash(0).during(READ_PINS, &seen_since)?);
+            for row in &rows {
+                let read = || -> Result<(SessionHash, Pin), Cause> {
+                    let (pinned_at, last_seen) = (seconds(row.time(2)?), seconds(row.time(3)?));
+                    Ok((row.hash(0)?, Pin { cohort: row.cohort(1)?, pinned_at, last_seen }))
+                };
+                let (hash, pin) = read().during(READ_PINS, &seen_since)?;
+                tell(hash, pin);
+                count += 1;
+            }
+        }
+    }
+
+    /// A session; nothing where it was never pinned or is forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn session(&self, hash: SessionHash) -> Result<Option<StoredSession>, StoreError> {
+        let id = format!("{:032x}", hash.0);
+        let sql = "SELECT pack, session_key, cohort, pinned_at, last_seen FROM session WHERE key_hash = $1";
+        let rows = self.db.fetch(sql, args![hash]).await.during(READ, &id)?;
+        let read = |row: &Row| -> Result<StoredSession, Cause> {
+            Ok(StoredSession {
+                pack: PackName::parse(&row.text(0)?)?,
+                key: SessionKey::parse(&row.text(1)?)?,
+                cohort: row.cohort(2)?,
+                pinned_at: row.time(3)?,
+                last_seen: row.time(4)?,
+            })
+        };
+        rows.first().map(read).transpose().during(READ, &id)
+    }
+
+    /// The cohort that a late outcome of a session counts for: the one it was last exposed to.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn attribution(&self, hash: SessionHash) -> Result<Option<CohortId>, StoreError> {
+        Ok(self.session(hash).await?.map(|session| session.cohort))
+    }
+
+    /// Forgets raw observations, sessions and units of ended rollouts that are older than `retention`,
+    /// and joins old slots of time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails; what is forgotten until then stays so.
+    pub async fn expire(&self, now: Timestamp, retention: HoldFor) -> Result<Expired, StoreError> {
+        let before = retention.before(now);
+        let unseen_since = retention.max(self.longest_idle_timeout().await?).before(now);
+        let observations = "DELETE FROM observation WHERE (pack, id) IN \
+                            (SELECT pack, id FROM observation WHERE started_at < $1 LIMIT $2)";
+        let sessions = "DELETE FROM session WHERE key_hash IN \
+                        (SELECT key_hash FROM session WHERE last_seen < $1 LIMIT $2)";
+        let units = "DELETE FROM unit WHERE (rollout, key_hash) IN \
+                     (SELECT unit.rollout, unit.key_hash FROM unit JOIN rollout ON rollout.id = unit.rollout \
+                      WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
+        Ok(Expired {
+            observations: self.delete(observations, before).await?,
+            sessions: self.delete(sessions, unseen_since).await?,
+            units: self.delete(units, before).await?,
+            slots: self.join_slots(now).await?,
+        })
+    }
+
+    /// A pin that may still be live is kept, however short the retention is.
+    async fn longest_idle_timeout(&self) -> Result<HoldFor, StoreError> {
+        let rows = self.db.fetch("SELECT state FROM pack", args![]).await.during(READ, &"*")?;
+        let mut timeouts =
+            rows.iter().map(|row| row.json(0).map(|pack: PackState| pack.sessions.idle_timeout));
+        timeouts
+            .try_fold(HoldFor::ZERO, |longest, timeout| timeout.map(|t| longest.max(t)))
+            .during(READ, &"*")
+    }
+
+    async fn delete(&self, sql: &'static str, before: Timestamp) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        loop {
+            let mut tx = self.db.begin().await.during(EXPIRE, &before)?;
+            let count = tx.execute(sql, args![before, DELETED_AT_ONCE]).await.during(EXPIRE, &before)?;
+            tx.commit().await.during(EXPIRE, &before)?;
+            deleted += count;
+            if count < DELETED_AT_ONCE.unsigned_abs() {
+                return Ok(deleted);
+            }
+        }
+    }
+}
