@@ -71,6 +71,8 @@ impl<T> Sides<T> {
 pub struct Cell {
     /// Index of the step of their assignment.
     pub step: u16,
+    /// The part of the plan in which evidence may start that they belong to.
+    pub start: u16,
     /// Index of their segment.
     pub segment: u8,
     /// The weight in force at their assignment.

@@ -26,6 +26,8 @@ pub const BASELINE_SESSIONS: u64 = 200;
 pub const LEAST_BASELINE_SESSIONS: u64 = 30;
 /// No latency cap is longer than this: the longest time that a request may take.
 pub const LONGEST_REQUEST: HoldFor = HoldFor::from_mins(10);
+/// The latency cap of an app that reports no latencies.
+pub const UNKNOWN_LATENCY_CAP: HoldFor = HoldFor::from_mins(1);
 
 /// Everything that one session showed, oldest first.
 #[derive(Debug, Clone, PartialEq)]
@@ -356,25 +358,32 @@ fn mean_of(values: &[f64]) -> Option<f64> {
 ///
 /// Wrong constants cost power, never validity (STATISTICS, "Sufficient statistics").
 pub fn freeze(plan: &Plan, sessions: &[SessionFacts], least: u64, now: Timestamp) -> Option<Baseline> {
+    let is_fact = |fact: &Fact| match fact {
+        Fact::Response(_) | Fact::Outcome(_) => true,
+        Fact::Started => false,
+    };
     let seen: Vec<&SessionFacts> = sessions
         .iter()
-        .filter(|session| session.observations.iter().any(|seen| is_response(&seen.fact)))
+        .filter(|session| session.observations.iter().any(|seen| is_fact(&seen.fact)))
         .collect();
     let n = u64::try_from(seen.len()).unwrap_or(u64::MAX);
-    if n < least.max(1) {
+    if n < least {
         return None;
     }
-    let mut request_counts: Vec<u32> = seen.iter().map(|session| responses(session).count() as u32).collect();
+    let mut request_counts: Vec<u32> =
+        seen.iter().map(|session| u32::try_from(responses(session).count()).unwrap_or(u32::MAX)).collect();
     request_counts.sort_unstable();
-    let p99 = request_counts[(request_counts.len() * 99).div_ceil(100).saturating_sub(1)];
+    let p99 =
+        request_counts.get((request_counts.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or(1);
     let request_cap = p99.clamp(1, MOST_REQUESTS);
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
     let requests_mean = request_counts.iter().map(|count| f64::from((*count).min(request_cap))).sum::<f64>()
         / seen.len() as f64;
     let latency = buckets_of(&seen, &Signal::Latency, request_cap);
     let longest_ms = LONGEST_REQUEST.secs_f64() * 1_000.0;
-    let latency_cap_ms =
-        quantile_of(&latency, 0.999).map_or(longest_ms, |p999| (1.5 * p999).clamp(1.0, longest_ms));
+    // Where no latency is reported, answers are as old as they seem: from their request to their end.
+    let slowest = quantile_of(&latency, 0.999).or_else(|| longest_answer_ms(&seen));
+    let latency_cap_ms = slowest.map_or(longest_ms, |slowest| (1.5 * slowest).clamp(1.0, longest_ms));
 
     let mut baseline = Baseline {
         frozen_at: now,
@@ -406,6 +415,13 @@ fn responses(session: &SessionFacts) -> impl Iterator<Item = &Response> {
         Fact::Response(response) => Some(response),
         Fact::Started | Fact::Outcome(_) => None,
     })
+}
+
+/// The longest time in milliseconds from a request to the end of its answer; nothing without answers.
+fn longest_answer_ms(sessions: &[&SessionFacts]) -> Option<f64> {
+    let answers =
+        sessions.iter().flat_map(|session| &session.observations).filter(|seen| is_response(&seen.fact));
+    answers.map(|seen| HoldFor::between(seen.at, seen.until).secs_f64() * 1_000.0).max_by(f64::total_cmp)
 }
 
 fn buckets_of(sessions: &[&SessionFacts], signal: &Signal, cap: u32) -> BTreeMap<u32, u64> {

@@ -1,7 +1,5 @@
 //! What must hold for every transition, whoever made it; checked by tests, simulator and server alike.
 
-use std::collections::BTreeSet;
-
 use crate::audit::Action;
 use crate::ids::RolloutId;
 use crate::pack::{MOST_DRAINING, PackState, Transition};
@@ -307,9 +305,4 @@ fn weights_are_explained(before: &PackState, transition: &Transition) -> Result<
     } else {
         Err(Violation::UnexplainedWeight { from, to, expected })
     }
-}
-
-/// The weights that any segment ever had in a rollout: what an exposure report may name.
-pub fn weights_seen(rollout: &Rollout) -> BTreeSet<Weight> {
-    rollout.spans.iter().flat_map(|span| span.weights.iter().copied()).collect()
 }

@@ -8,6 +8,7 @@ pub mod analysis;
 pub mod audit;
 pub mod command;
 pub mod evidence;
+pub mod forecast;
 pub mod ids;
 pub mod invariant;
 pub mod lint;

@@ -201,6 +201,7 @@ impl Draft {
             spans: Vec::new(),
             state: State::Active(Box::new(Active {
                 step: 0,
+                slice: 0,
                 entered_at: now,
                 clock: StepClock::started(now),
                 cohorts: Vec::new(),
@@ -239,11 +240,12 @@ impl Draft {
     pub(crate) fn open_step(&mut self, plan: &Plan, step: u16) {
         let weights = plan.weights(usize::from(step), self.now);
         let now = self.now;
-        let cohorts = self.open_cohorts(plan, step, &weights);
+        let cohorts = self.open_cohorts(plan, step, 0, &weights);
         let active = self.active();
         let clock = StepClock::started(now);
         active.clock = if active.holds.is_empty() { clock } else { clock.stopped(now) };
         active.step = step;
+        active.slice = 0;
         active.entered_at = now;
         active.cohorts = cohorts;
         active.approved = false;
@@ -252,8 +254,23 @@ impl Draft {
         }
     }
 
+    /// Goes on to the next part of a long step: new cohorts at the same weights.
+    pub(crate) fn open_slice(&mut self, plan: &Plan, slice: u16) {
+        let (step, weights) = (self.active().step, self.weights().to_vec());
+        let cohorts = self.open_cohorts(plan, step, slice, &weights);
+        let active = self.active();
+        active.slice = slice;
+        active.cohorts = cohorts;
+    }
+
     /// Opens a stable and a canary cohort for each segment.
-    fn open_cohorts(&mut self, plan: &Plan, step: u16, weights: &[Weight]) -> Vec<(CohortId, CohortId)> {
+    fn open_cohorts(
+        &mut self,
+        plan: &Plan,
+        step: u16,
+        slice: u16,
+        weights: &[Weight],
+    ) -> Vec<(CohortId, CohortId)> {
         let Some(rollout) = self.pack.rollout.as_ref() else { return Vec::new() };
         let (id, revision) = (rollout.id.clone(), rollout.revision);
         let (stable, canary) = (rollout.stable.clone(), rollout.canary.clone());
@@ -264,6 +281,7 @@ impl Draft {
                 rollout: id.clone(),
                 revision,
                 step,
+                start: plan.start(step, slice),
                 segment: u8::try_from(segment).expect("a plan has at most 100 segments"),
                 weight: *weight,
                 observing,

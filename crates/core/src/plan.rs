@@ -359,6 +359,11 @@ pub enum OnRevert {
     Canary,
 }
 
+/// A step that is longer is cut into parts, so that evidence can start inside it.
+const SLICE: HoldFor = HoldFor::from_hours(1);
+/// No step is cut into more parts.
+const MOST_SLICES: u64 = 24;
+
 impl Plan {
     /// The weight of each segment, in the order of [`Plan::segments`], in a step at a point in time.
     ///
@@ -383,6 +388,25 @@ impl Plan {
             SegmentWeight::Progressive => ramp,
         };
         self.segments.iter().map(weight_of).collect()
+    }
+
+    /// Into how many parts a step is cut, so that harm that starts in the middle of a long step is seen:
+    /// one for each hour, at most 24.
+    pub fn slices(&self, step: u16) -> u16 {
+        let hours = self.steps[usize::from(step)].hold.millis().div_ceil(SLICE.millis());
+        u16::try_from(hours.clamp(1, MOST_SLICES)).unwrap_or(1)
+    }
+
+    /// The part of a step that sessions belong to that are assigned after it has run for a while.
+    pub fn slice_at(&self, step: u16, elapsed: HoldFor) -> u16 {
+        let (slices, hold) = (self.slices(step), self.steps[usize::from(step)].hold.millis());
+        let slice = elapsed.millis().saturating_mul(u64::from(slices)) / hold.max(1);
+        u16::try_from(slice).unwrap_or(u16::MAX).min(slices - 1)
+    }
+
+    /// The number of a part of a step among the parts of all steps, from 0: where evidence may start.
+    pub fn start(&self, step: u16, slice: u16) -> u16 {
+        (0..step).map(|before| self.slices(before)).sum::<u16>() + slice
     }
 
     /// The planned length: the sum of all holds.

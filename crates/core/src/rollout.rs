@@ -80,6 +80,9 @@ pub enum State {
 pub struct Active {
     /// Index of the step in the plan.
     pub step: u16,
+    /// The part of the step that new sessions belong to, from 0.
+    #[serde(default)]
+    pub slice: u16,
     /// When the step was entered.
     pub entered_at: Timestamp,
     /// Time spent in the step, not counting holds.

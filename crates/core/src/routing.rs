@@ -100,6 +100,11 @@ pub struct Stamp {
     pub revision: u64,
     /// Index of the step in the plan.
     pub step: u16,
+    /// The part of the plan in which evidence may start that the session belongs to ([`Plan::start`]).
+    ///
+    /// [`Plan::start`]: crate::plan::Plan::start
+    #[serde(default)]
+    pub start: u16,
     /// Index of the segment in the plan.
     pub segment: u8,
     /// Share of new sessions of the segment that got the canary.
@@ -392,8 +397,15 @@ mod tests {
         let mut cohorts = Cohorts::default();
         let weight = Weight::from_percent(percent).unwrap();
         let rollout = RolloutId::parse("support-r1").unwrap();
-        let stamp =
-            Stamp { rollout: rollout.clone(), revision: 1, step: 1, segment: 0, weight, observing: false };
+        let stamp = Stamp {
+            rollout: rollout.clone(),
+            revision: 1,
+            step: 1,
+            start: 1,
+            segment: 0,
+            weight,
+            observing: false,
+        };
         for (id, variant, text, stamp) in [
             (0, Variant::Stable, "1.0.0", None),
             (1, Variant::Stable, "1.0.0", Some(stamp.clone())),

@@ -52,7 +52,9 @@ pub fn baseline_wanted(pack: &PackState, plan: &Plan, now: Timestamp) -> Vec<Bas
     let before = BASELINE_LOOKBACK.before(rollout.started_at);
     let mut wanted = vec![BaselineWanted { from: before, to: rollout.started_at, least: BASELINE_SESSIONS }];
     if active.step_time_passed(plan, now) || active.step > 0 {
-        wanted.push(BaselineWanted { from: before, to: now, least: LEAST_BASELINE_SESSIONS });
+        // Without gates there is nothing to judge, and no constants are waited for.
+        let least = if plan.analysis.gates.is_empty() { 0 } else { LEAST_BASELINE_SESSIONS };
+        wanted.push(BaselineWanted { from: before, to: now, least });
     }
     wanted
 }
@@ -159,6 +161,12 @@ fn check(
             let how = End::RolledBack { cause: RollbackCause::Gates, culprits: analysis.culprits.clone() };
             let reason = analysis.summary();
             draft.roll_back(how, &actor, &reason, evidence);
+        }
+    }
+    if let Some((_, active)) = draft.pack.active() {
+        let slice = plan.slice_at(active.step, active.clock.elapsed(now));
+        if slice > active.slice {
+            draft.open_slice(plan, slice);
         }
     }
     draft.check = Some(Analysis { number, ..analysis });

@@ -58,7 +58,15 @@ fn check(gate: &str, metric: &str, canary: Option<(u64, u64)>, stable: Option<(u
             .collect();
         let counters = Counters { sessions: good + bad, measures };
         let weight = Weight::from_bp(1_000).expect("ten percent");
-        evidence.cells.push(Cell { step: 1, segment: 0, weight, observing: false, variant, counters });
+        evidence.cells.push(Cell {
+            step: 1,
+            start: 1,
+            segment: 0,
+            weight,
+            observing: false,
+            variant,
+            counters,
+        });
     }
     analyze(&plan, &rollout, &active, &evidence, pack.now())
 }

@@ -88,7 +88,15 @@ fn evidence(pack: &Pack, seen: Seen) -> Evidence {
                 .map(|judge| (Measure { metric: name.clone(), judge }, counts.clone()))
                 .collect();
             let counters = Counters { sessions: 200, measures };
-            evidence.cells.push(Cell { step, segment: 0, weight, observing: step == 0, variant, counters });
+            evidence.cells.push(Cell {
+                step,
+                start: step,
+                segment: 0,
+                weight,
+                observing: step == 0,
+                variant,
+                counters,
+            });
             let mut tally = Tally::default();
             tally.add_response(&Response { success: Some(true), ..Response::default() });
             *evidence.shown.of_mut(variant) = tally;

@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** an answer to a barrier or a report means that everything before it is durable.
 
+mod unfinished;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +16,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use self::unfinished::Unfinished;
+use crate::errors::Chain;
 use crate::signal::{Contact, SessionFact, Signal};
 use crate::store::{Batch, Receipt, Store, StoreError};
 
@@ -165,6 +169,7 @@ impl Reporter {
 struct Waiting {
     contacts: VecDeque<Contact>,
     facts: VecDeque<SessionFact>,
+    unfinished: Unfinished,
     barriers: Vec<oneshot::Sender<()>>,
     reports: Vec<Report>,
 }
@@ -188,7 +193,7 @@ impl Waiting {
     fn add(&mut self, signal: Signal) {
         match signal {
             Signal::Contact(contact) => self.contacts.push_back(contact),
-            Signal::Fact(fact) => self.facts.push_back(fact),
+            Signal::Fact(fact) => self.facts.extend(self.unfinished.sift(fact, Instant::now())),
             Signal::Barrier(answer) => self.barriers.push(answer),
         }
     }
@@ -244,7 +249,7 @@ impl Writer {
             match self.flush().await {
                 Ok(()) => (backoff, retry_at) = (BACKOFF.0, None),
                 Err(error) => {
-                    tracing::warn!(error = %chain(&error), "the ingest could not write; it will try again");
+                    tracing::warn!(error = %Chain(&error), "the ingest could not write; it will try again");
                     retry_at = Some(Instant::now() + backoff);
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
@@ -262,10 +267,12 @@ impl Writer {
         retry_at: Option<Instant>,
     ) -> Told {
         let mut batch = Vec::with_capacity(BATCH);
+        let overdue = self.waiting.unfinished.next_overdue();
         tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop) => return Told::Stop,
             () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => return Told::Something,
+            () = sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {}
             Some(report) = reports.recv() => self.waiting.reports.push(report),
             count = signals.recv_many(&mut batch, BATCH) => {
                 // Nobody is left to tell anything, now or later.
@@ -275,6 +282,7 @@ impl Writer {
             }
         }
         batch.drain(..).for_each(|signal| self.waiting.add(signal));
+        self.waiting.facts.extend(self.waiting.unfinished.overdue(Instant::now()));
         let until = Instant::now() + LINGER;
         while retry_at.is_none() && !self.waiting.is_urgent() {
             tokio::select! {
@@ -288,6 +296,10 @@ impl Writer {
         }
         while let Ok(report) = reports.try_recv() {
             self.waiting.reports.push(report);
+        }
+        // Whatever was told before these reports goes before them: a fact is worth nothing without its session.
+        while let Ok(signal) = signals.try_recv() {
+            self.waiting.add(signal);
         }
         self.count_waiting();
         Told::Something
@@ -353,7 +365,7 @@ impl Writer {
             match self.flush().await {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::warn!(attempt, error = %chain(&error), "the ingest could not write what was left");
+                    tracing::warn!(attempt, error = %Chain(&error), "the ingest could not write what was left");
                     tokio::time::sleep(BACKOFF.0 * attempt).await;
                 }
             }
@@ -395,16 +407,4 @@ impl Writer {
 enum Told {
     Something,
     Stop,
-}
-
-/// An error with everything that caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

@@ -1,11 +1,16 @@
 //! Acts: gateway, control loop, store and API around the decisions of `serin_core`.
 
+pub mod api;
 pub mod clock;
 pub mod control;
+pub mod errors;
 pub mod gateway;
 pub mod ingest;
 pub mod pins;
 pub mod resolve;
+pub mod server;
+pub mod settings;
 pub mod signal;
 pub mod snapshot;
 pub mod store;
+pub mod telemetry;

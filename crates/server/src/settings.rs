@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
-use serin_core::units::HoldFor;
+use serin_core::units::{HoldFor, InvalidDuration};
 
 use self::read::Reader;
 use crate::gateway::{BaseUrl, Secret, SystemMessage};
@@ -208,16 +208,21 @@ impl Settings {
 
     fn read(reader: &mut Reader<'_>, options: &Options) -> Self {
         let flag = |name: &'static str, value: &Option<String>| value.clone().map(|value| (name, value));
-        let millis = |hold: HoldFor| hold.as_std();
         let data_dir =
             reader.value("dataDir", flag("--data-dir", &options.data_dir), "serin-data", |text| match text {
                 "" => Err("is empty".to_owned()),
                 text => Ok(PathBuf::from(text)),
             });
         let data = DataSettings {
-            listen: reader.value("data.listen", flag("--listen", &options.data_listen), "127.0.0.1:8980", address),
+            listen: reader.value(
+                "data.listen",
+                flag("--listen", &options.data_listen),
+                "127.0.0.1:8980",
+                address,
+            ),
             session_headers: reader.list("data.sessionHeaders", |name| {
-                HeaderName::try_from(name.to_ascii_lowercase()).map_err(|_| "is no name of a header".to_owned())
+                HeaderName::try_from(name.to_ascii_lowercase())
+                    .map_err(|_| "is no name of a header".to_owned())
             }),
             system_message: reader.value("data.systemMessage", None, "prepend", |text| match text {
                 "prepend" => Ok(SystemMessage::Prepend),
@@ -235,12 +240,15 @@ impl Settings {
                 "provider.baseUrl",
                 flag("--provider", &options.provider_base_url),
                 "https://api.openai.com/v1",
-                |text| BaseUrl::parse(text).map_err(|error| error.problem.to_owned()),
+                |text| {
+                    BaseUrl::parse(text)
+                        .map_err(|error| format!("is no address of a provider: {}", error.problem))
+                },
             ),
             key: provider_key(reader),
             connect_timeout: reader.value("provider.connectTimeout", None, "10s", within_a_day).as_std(),
             first_byte_timeout: reader.value("provider.firstByteTimeout", None, "10m", within_a_day).as_std(),
-            idle_timeout: millis(reader.value("provider.idleTimeout", None, "1m", within_a_day)),
+            idle_timeout: reader.value("provider.idleTimeout", None, "1m", within_a_day).as_std(),
         };
         let control = control(reader, options);
         Self {
@@ -250,16 +258,25 @@ impl Settings {
             provider,
             ingest_queue: reader.value("ingest.queue", None, "65536", |text| count(text, 1_000, 10_000_000)),
             retention: reader.value("retention", None, "7d", |text| {
-                let retention = HoldFor::parse(text).map_err(|error| error.to_string())?;
-                if retention < HoldFor::from_hours(1) { Err("is shorter than 1h".to_owned()) } else { Ok(retention) }
+                let retention = duration(text)?;
+                if retention < HoldFor::from_hours(1) {
+                    Err("is shorter than 1h".to_owned())
+                } else {
+                    Ok(retention)
+                }
             }),
             drain: reader.value("drain", None, "30s", within_a_day),
             log: LogSettings {
-                format: reader.value("log.format", flag("--log-format", &options.log_format), "text", |text| match text {
-                    "text" => Ok(LogFormat::Text),
-                    "json" => Ok(LogFormat::Json),
-                    _ => Err("is none of text, json".to_owned()),
-                }),
+                format: reader.value(
+                    "log.format",
+                    flag("--log-format", &options.log_format),
+                    "text",
+                    |text| match text {
+                        "text" => Ok(LogFormat::Text),
+                        "json" => Ok(LogFormat::Json),
+                        _ => Err("is none of text, json".to_owned()),
+                    },
+                ),
                 filter: reader.value("log.filter", None, "info", |text| Ok::<_, String>(text.to_owned())),
             },
             shown: reader.shown(),
@@ -290,16 +307,25 @@ fn control(reader: &mut Reader<'_>, options: &Options) -> ControlSettings {
     let flag = options.control_listen.clone().map(|value| ("--control-listen", value));
     let listen = reader.value("control.listen", flag, "127.0.0.1:8981", address);
     let hosts = reader.list("control.hosts", |name| {
-        let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
+        let fits =
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
         if fits { Ok(name.to_owned()) } else { Err("is no name of a host".to_owned()) }
     });
     let mut keys = reader.keys("control.keys");
     if let Some(secret) = reader.secret("SERIN_CONTROL_KEY") {
         if secret.len() < SHORTEST_KEY {
             let message = format!("the key has {} bytes, fewer than {SHORTEST_KEY}", secret.len());
-            reader.problem("SERIN_CONTROL_KEY", "control.keys", &message, Some("`serin key create` makes one"));
+            reader.problem(
+                "SERIN_CONTROL_KEY",
+                "control.keys",
+                &message,
+                Some("`serin key create` makes one"),
+            );
         } else {
-            keys.push(ControlKey { name: "SERIN_CONTROL_KEY".to_owned(), hash: blake3::hash(secret.as_bytes()) });
+            keys.push(ControlKey {
+                name: "SERIN_CONTROL_KEY".to_owned(),
+                hash: blake3::hash(secret.as_bytes()),
+            });
         }
     }
     if !listen.ip().is_loopback() && keys.is_empty() && reader.is_good_so_far("control.") {
@@ -328,7 +354,12 @@ fn provider_key(reader: &mut Reader<'_>) -> Option<Secret> {
             Some(secret) => secret,
             None => {
                 let message = format!("the variable {name} is not set, or empty");
-                reader.problem(&origin, "provider.apiKeyEnv", &message, Some("set it, or remove the setting"));
+                reader.problem(
+                    &origin,
+                    "provider.apiKeyEnv",
+                    &message,
+                    Some("set it, or remove the setting"),
+                );
                 return None;
             }
         },
@@ -382,11 +413,23 @@ fn bytes(text: &str) -> Result<usize, String> {
     };
     let number: usize = digits.parse().map_err(|_| "is no number of bytes such as 32MiB".to_owned())?;
     let bytes = number.saturating_mul(factor);
-    if (1 << 10..=1 << 30).contains(&bytes) { Ok(bytes) } else { Err("is outside 1KiB to 1024MiB".to_owned()) }
+    if (1 << 10..=1 << 30).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err("is outside 1KiB to 1024MiB".to_owned())
+    }
+}
+
+fn duration(text: &str) -> Result<HoldFor, String> {
+    HoldFor::parse(text).map_err(|error| match error {
+        InvalidDuration::NoUnit(_) => "has no unit such as s, m, h or d".to_owned(),
+        InvalidDuration::Malformed(_) => "is no duration such as 90s, 5m or 7d".to_owned(),
+        InvalidDuration::TooLong(_) => "is longer than ten years".to_owned(),
+    })
 }
 
 fn within_a_day(text: &str) -> Result<HoldFor, String> {
-    let length = HoldFor::parse(text).map_err(|error| error.to_string())?;
+    let length = duration(text)?;
     let fits = length > HoldFor::ZERO && length <= HoldFor::from_hours(24);
     if fits { Ok(length) } else { Err("is outside 1ms to 24h".to_owned()) }
 }

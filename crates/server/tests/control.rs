@@ -397,3 +397,36 @@ async fn a_session_that_only_asks_for_its_version_is_remembered_as_seen() {
         "seen 25 minutes ago, not 45"
     );
 }
+
+#[tokio::test]
+async fn a_version_only_pack_that_reports_outcomes_alone_is_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), start()).await;
+    house.apply(STABLE).await.unwrap();
+    let gate = "analysis: {metrics: [{name: task_completion_rate, threshold: 80%, comparison: \">=\", maturity: 30s}]}";
+    let manifest = format!("{STABLE}  # canary\n")
+        .replace("spec: {version: \"2.3.1\"}", &format!("spec: {{version: \"2.4.0\", rollout: {{{gate}}}}}"));
+    house.apply(&manifest).await.unwrap();
+    for second in 0..900_u64 {
+        for n in 0..3_u64 {
+            let resolved = house.visit(&format!("s-{second}-{n}")).await;
+            let reached = resolved.cohort.variant == Variant::Stable || !second.is_multiple_of(2);
+            let fact = SessionFact {
+                pack: Arc::clone(&resolved.pack.name),
+                hash: resolved.hash,
+                cohort: resolved.cohort.id,
+                id: format!("o-{second}-{n}"),
+                at: house.clock.now(),
+                until: house.clock.now(),
+                fact: Fact::Outcome(
+                    Outcome::parse("task_completion", f64::from(u8::from(reached)), &[]).unwrap(),
+                ),
+            };
+            assert!(house.control.resolver().signals.fact(fact));
+        }
+        house.pass(1).await;
+    }
+    let rollout = house.view().await.state.rollout.unwrap();
+    let how = rollout.ended().map(|ended| ended.how.clone());
+    assert!(matches!(how, Some(End::RolledBack { .. })), "{:?}", rollout.active());
+}

@@ -25,7 +25,9 @@ pub(super) struct Scope<'a> {
     evidence: &'a Evidence,
     baseline: Option<&'a Baseline>,
     weights: &'a [Weight],
-    /// Steps from which threshold evidence may start, and comparisons.
+    /// Whether the current step is Observing, whose sessions take no part in comparisons.
+    observing: bool,
+    /// Parts of the plan in which threshold evidence may start, and comparisons.
     threshold_starts: Starts,
     comparison_starts: Option<Starts>,
 }
@@ -38,20 +40,22 @@ impl<'a> Scope<'a> {
         evidence: &'a Evidence,
     ) -> Self {
         let steps = || (0_u16..).zip(&plan.steps);
-        let all: Vec<u16> = steps().map(|(index, _)| index).collect();
+        let starts_of = |index: u16| (0..plan.slices(index)).map(move |slice| plan.start(index, slice));
+        let all: Vec<u16> = steps().flat_map(|(index, _)| starts_of(index)).collect();
         // Without a concurrent control a step says nothing about a comparison.
         let compared: Vec<u16> = steps()
             .filter(|(index, step)| {
                 let weights = plan.weights(usize::from(*index), rollout.started_at);
                 step.phase != StepPhase::Observing && weights.iter().any(|weight| is_split(*weight))
             })
-            .map(|(index, _)| index)
+            .flat_map(|(index, _)| starts_of(index))
             .collect();
         Self {
             active,
             evidence,
             baseline: active.baseline.as_ref(),
             weights: rollout.weights(),
+            observing: plan.steps[usize::from(active.step)].phase == StepPhase::Observing,
             threshold_starts: Starts::new(all).expect("an active rollout has steps, numbered upwards"),
             comparison_starts: Starts::new(compared).ok(),
         }
@@ -74,6 +78,17 @@ impl<'a> Scope<'a> {
     /// Whether the current step has a concurrent control.
     fn is_comparable(&self) -> bool {
         self.weights.iter().any(|weight| is_split(*weight))
+    }
+
+    /// Whether the sessions of the current step may be compared with stable's.
+    fn is_compared(&self) -> bool {
+        self.is_comparable() && !self.observing
+    }
+
+    /// The reading of a comparison in a step that has none by construction.
+    fn without_comparison(&self, blank: GateReading) -> GateReading {
+        let why = if self.observing { "compared after Observing" } else { "no control in this step" };
+        GateReading { state: GateState::NotApplicable, shown: why.to_owned(), ..blank }
     }
 
     /// Whether stable breaks the gate too, so that the canary is not to blame.
@@ -209,12 +224,8 @@ fn point(
 
 /// The literal reading of a comparison: both point estimates of the last interval.
 fn point_comparison(gate: &Gate, scope: &Scope<'_>, blank: GateReading) -> GateReading {
-    if !scope.is_comparable() {
-        return GateReading {
-            state: GateState::NotApplicable,
-            shown: "no control in this step".to_owned(),
-            ..blank
-        };
+    if !scope.is_compared() {
+        return scope.without_comparison(blank);
     }
     let recent = &scope.evidence.recent;
     let margin = scope.baseline.and_then(|b| b.metrics.get(&gate.metric.name)).and_then(|c| c.margin);
@@ -302,17 +313,17 @@ fn threshold_process<'a>(
     baseline: &Baseline,
 ) -> Process {
     let metric = &gate.metric;
-    let mut by_step: BTreeMap<u16, Counts> = BTreeMap::new();
+    let mut by_start: BTreeMap<u16, Counts> = BTreeMap::new();
     for cell in cells {
         if let Some(counts) = cell.counters.get(&metric.name, Judge::Limit) {
-            by_step.entry(cell.step).or_default().merge(counts);
+            by_start.entry(cell.start).or_default().merge(counts);
         }
     }
     let allowed = match metric.kind {
         Kind::Rate | Kind::ComplementRate if comparison.low_is_bad() => 1.0 - limit,
         Kind::Rate | Kind::ComplementRate => limit,
         Kind::Quantile(q) => allowed_beyond(q, comparison),
-        Kind::Mean => return mean_process(gate, comparison, limit, &by_step, baseline),
+        Kind::Mean => return mean_process(gate, comparison, limit, &by_start, baseline),
     };
     // A limit of "none at all" still needs a share to bet against; one in a million is as good as none.
     let allowed = Share::new(allowed.clamp(1e-6, 1.0)).expect("clamped to a share");
@@ -320,7 +331,7 @@ fn threshold_process<'a>(
     let (cap, mean) = if is_per_request { (baseline.request_cap, baseline.requests_mean) } else { (1, 1.0) };
     let test = PairTest::new(allowed, cap, mean).expect("the frozen cap and mean are at least 1");
     let pairs: Vec<(u16, Vec<PairCount>)> =
-        by_step.iter().map(|(step, counts)| (*step, pair_counts(counts))).collect();
+        by_start.iter().map(|(step, counts)| (*step, pair_counts(counts))).collect();
     test.process(pairs.iter().map(|(step, pairs)| (*step, pairs.as_slice())))
         .expect("the fold counts at most the frozen cap of requests, and bad ones among them")
 }
@@ -338,7 +349,7 @@ fn mean_process(
     gate: &Gate,
     comparison: Comparison,
     limit: f64,
-    by_step: &BTreeMap<u16, Counts>,
+    by_start: &BTreeMap<u16, Counts>,
     baseline: &Baseline,
 ) -> Process {
     let constants = baseline.metrics.get(&gate.metric.name);
@@ -355,7 +366,7 @@ fn mean_process(
     };
     let test = MeanTest::new(badness(limit), sd).expect("a standard deviation is finite and not negative");
     let scale = Scale::of(&gate.metric);
-    let values: Vec<(u16, Vec<(Badness, u64)>)> = by_step
+    let values: Vec<(u16, Vec<(Badness, u64)>)> = by_start
         .iter()
         .map(|(step, counts)| {
             (*step, counts.values.iter().map(|(bucket, n)| (badness(scale.value(*bucket)), *n)).collect())
@@ -366,12 +377,8 @@ fn mean_process(
 
 /// A gate against stable, by evidence.
 fn comparison(gate: &Gate, scope: &Scope<'_>, constants: &MetricBaseline, blank: GateReading) -> GateReading {
-    if !scope.is_comparable() {
-        return GateReading {
-            state: GateState::NotApplicable,
-            shown: "no control in this step".to_owned(),
-            ..blank
-        };
+    if !scope.is_compared() {
+        return scope.without_comparison(blank);
     }
     let metric = &gate.metric;
     let margin = constants.margin.unwrap_or(0.0);
@@ -459,7 +466,7 @@ fn directed_log_e(
     let mut cells: BTreeMap<(u16, u8, Weight), (Values, Values)> = BTreeMap::new();
     for cell in scope.evidence.cells.iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
         if let Some(counts) = cell.counters.get(&metric.name, Judge::Stable) {
-            let sides = cells.entry((cell.step, cell.segment, cell.weight)).or_default();
+            let sides = cells.entry((cell.start, cell.segment, cell.weight)).or_default();
             let values = match cell.variant {
                 Variant::Canary => &mut sides.0,
                 Variant::Stable => &mut sides.1,

@@ -15,8 +15,6 @@ pub mod order;
 mod run;
 pub mod view;
 
-pub use self::run::Chain;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

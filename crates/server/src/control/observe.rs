@@ -97,6 +97,7 @@ impl Control {
             let Some((cohort, stamp)) = stamped(cohorts, id) else { continue };
             evidence.cells.push(Cell {
                 step: stamp.step,
+                start: stamp.start,
                 segment: stamp.segment,
                 weight: stamp.weight,
                 observing: stamp.observing,

@@ -8,8 +8,8 @@ use serin_core::ids::{Actor, PackName};
 
 use super::commit::{Beside, NotCommitted, ROLLBACK_WITHIN};
 use super::journal::Pending;
-use super::run::Chain;
 use super::{Control, LoadError, Managed};
+use crate::errors::Chain;
 
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]

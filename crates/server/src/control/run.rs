@@ -11,6 +11,7 @@ use serin_core::units::{HoldFor, Timestamp};
 
 use super::Control;
 use super::commit::{Beside, NotCommitted};
+use crate::errors::Chain;
 use crate::store::{Batch, Touch};
 
 /// How often the loop looks whether a rollout is due.
@@ -133,20 +134,5 @@ impl Control {
                 return;
             }
         }
-    }
-}
-
-/// Writes an error with its causes.
-pub struct Chain<'e>(pub &'e (dyn std::error::Error + 'e));
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }

@@ -42,6 +42,8 @@ pub struct Measured {
     pub assigned: Vec<Assigned>,
     /// Sessions and requests that saw the canary.
     pub exposure: Exposure,
+    /// New sessions of the pack per second; nothing where there are too few to say.
+    pub sessions_per_second: Option<f64>,
 }
 
 impl Control {
@@ -111,6 +113,14 @@ impl Control {
         };
         let sessions = evidence.assigned.iter().map(|assigned| assigned.canary).sum();
         let exposure = Exposure { sessions, requests: evidence.shown.canary.requests };
-        Ok(Measured { now, metrics, shown: evidence.shown, assigned: evidence.assigned, exposure })
+        let sessions_per_second = self.store.session_rate(&managed.state.name, self.clock.now()).await?;
+        Ok(Measured {
+            now,
+            metrics,
+            shown: evidence.shown,
+            assigned: evidence.assigned,
+            exposure,
+            sessions_per_second,
+        })
     }
 }

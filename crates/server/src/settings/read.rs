@@ -11,7 +11,7 @@ use super::{ControlKey, Settings, SettingsError, SettingsProblem, Shown};
 /// Sections of the file; everything else in it is a setting.
 const SECTIONS: [&str; 5] = ["data", "control", "provider", "ingest", "log"];
 /// Variables of the command line, which the server passes over.
-const OF_THE_CLIENT: [&str; 4] = ["SERIN_SERVER", "SERIN_KEY", "SERIN_ACTOR", "SERIN_CONFIG"];
+const OF_THE_CLIENT: [&str; 4] = ["SERIN_SERVER", "SERIN_KEY", "SERIN_ACTOR", "SERIN_SETTINGS"];
 
 /// Reads settings and notes what is wrong.
 pub(super) struct Reader<'a> {
@@ -159,7 +159,12 @@ impl<'a> Reader<'a> {
             Value::Scalar(scalar) => Some((scalar.text, place)),
             Value::Null => None,
             Value::List(_) | Value::Map(_) => {
-                self.problem(&place, setting, &format!("expected one value, found {}", node.describe()), None);
+                self.problem(
+                    &place,
+                    setting,
+                    &format!("expected one value, found {}", node.describe()),
+                    None,
+                );
                 None
             }
         }
@@ -181,7 +186,12 @@ impl<'a> Reader<'a> {
                 }
                 Some((node, _)) => {
                     let place = self.place(node.at);
-                    self.problem(&place, setting, &format!("expected a list, found {}", node.describe()), None);
+                    self.problem(
+                        &place,
+                        setting,
+                        &format!("expected a list, found {}", node.describe()),
+                        None,
+                    );
                     Vec::new()
                 }
             }
@@ -224,7 +234,8 @@ impl<'a> Reader<'a> {
         for (index, item) in items.iter().enumerate() {
             keys.extend(self.key(&format!("{setting}[{index}]"), item));
         }
-        let names: Vec<String> = keys.iter().map(|key: &ControlKey| format!("{{name: {}, keyHash: \"…\"}}", key.name)).collect();
+        let names: Vec<String> =
+            keys.iter().map(|key: &ControlKey| format!("{{name: {}, keyHash: \"…\"}}", key.name)).collect();
         self.show(setting, format!("[{}]", names.join(", ")), place);
         keys
     }
@@ -249,7 +260,12 @@ impl<'a> Reader<'a> {
                     }
                 },
                 "name" => self.problem(&at, &format!("{path}.name"), "is empty", None),
-                other => self.problem(&at, &format!("{path}.{other}"), "unknown field", Some("known here: name, keyHash")),
+                other => self.problem(
+                    &at,
+                    &format!("{path}.{other}"),
+                    "unknown field",
+                    Some("known here: name, keyHash"),
+                ),
             }
         }
         match (name, hash) {
@@ -266,7 +282,11 @@ impl<'a> Reader<'a> {
         self.known_variables.insert(variable.to_owned());
         let secret = self.variables.get(variable).filter(|text| !text.is_empty())?;
         let setting = if variable == "SERIN_CONTROL_KEY" { "control.key" } else { "provider.apiKey" };
-        self.shown.push(Shown { setting: setting.to_owned(), value: "\"…\"".to_owned(), origin: variable.to_owned() });
+        self.shown.push(Shown {
+            setting: setting.to_owned(),
+            value: "\"…\"".to_owned(),
+            origin: variable.to_owned(),
+        });
         Some(secret.clone())
     }
 

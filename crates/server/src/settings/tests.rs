@@ -55,17 +55,41 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
 #[test]
 fn everything_that_is_wrong_is_told_at_once_with_its_place() {
     let yaml = "data:\n  listen: nowhere\n  bodyLimt: 1MiB\nretention: 5\nprovider:\n  baseUrl: ftp://x\n  apiKeyEnv: NOT_THERE\nlog: 3\ncontrol: {keys: [{name: ci, keyHash: short}]}\n";
-    let variables = [("SERIN_DATA_MAX_PINS", "many"), ("SERIN_DATA_LISTN", "x"), ("SERIN_KEY", "of the client")];
-    insta::assert_snapshot!(load(yaml, &variables, Options::default()).unwrap_err(), @"");
+    let variables =
+        [("SERIN_DATA_MAX_PINS", "many"), ("SERIN_DATA_LISTN", "x"), ("SERIN_KEY", "of the client")];
+    insta::assert_snapshot!(load(yaml, &variables, Options::default()).unwrap_err(), @r#"
+    the settings have problems:
+    serin.yaml line 8, column 6: log: expected a mapping, found a number
+    serin.yaml line 2, column 11: data.listen: "nowhere" is no address such as 127.0.0.1:8980 or [::]:8980
+    SERIN_DATA_MAX_PINS: data.maxPins: "many" is no whole number
+    serin.yaml line 6, column 12: provider.baseUrl: "ftp://x" is no address of a provider: its scheme is neither http nor https
+    serin.yaml line 7, column 14: provider.apiKeyEnv: the variable NOT_THERE is not set, or empty
+      hint: set it, or remove the setting
+    serin.yaml line 9, column 29: control.keys[0].keyHash: is no hash of a key
+      hint: 64 hexadecimal digits: the BLAKE3 hash of the key, as `serin key create` prints it
+    serin.yaml line 4, column 12: retention: "5" has no unit such as s, m, h or d
+    serin.yaml line 3, column 3: data.bodyLimt: unknown setting
+      hint: did you mean data.bodyLimit?
+    SERIN_DATA_LISTN: no setting has this variable
+      hint: did you mean SERIN_DATA_LISTEN?
+    "#);
 }
 
 #[test]
 fn a_control_plane_beyond_loopback_needs_a_key() {
     let yaml = "control: {listen: '0.0.0.0:8981'}\n";
-    insta::assert_snapshot!(load(yaml, &[], Options::default()).unwrap_err(), @"");
+    insta::assert_snapshot!(load(yaml, &[], Options::default()).unwrap_err(), @r"
+    the settings have problems:
+    serin.yaml line 1, column 19: control.listen: 0.0.0.0:8981 can be reached from other machines, but there is no key to ask for
+      hint: set SERIN_CONTROL_KEY or `control.keys`, or listen on 127.0.0.1
+    ");
     let open = load(yaml, &[("SERIN_CONTROL_KEY", "a key of some length")], Options::default()).unwrap();
     assert_eq!(open.control.keys.len(), 1);
-    assert!(load(yaml, &[("SERIN_CONTROL_KEY", "short")], Options::default()).unwrap_err().contains("fewer than 16"));
+    assert!(
+        load(yaml, &[("SERIN_CONTROL_KEY", "short")], Options::default())
+            .unwrap_err()
+            .contains("fewer than 16")
+    );
 }
 
 #[test]

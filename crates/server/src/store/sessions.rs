@@ -37,6 +37,13 @@ pub struct Expired {
     pub slots: u64,
 }
 
+/// New sessions that a rate is taken from at most; at high rates they span seconds, at low ones hours.
+const RATED_SESSIONS: i64 = 10_000;
+/// New sessions below which an hour says too little about a rate, and then a day.
+const LEAST_RATED: u64 = 30;
+/// New sessions below which nothing is said about a rate.
+const FEWEST_RATED: u64 = 10;
+
 /// Pins that are read at a time.
 const PAGE: i64 = 10_000;
 /// Rows that are deleted in one transaction, so that no other write waits long.
@@ -44,6 +51,7 @@ const DELETED_AT_ONCE: i64 = 5_000;
 
 const READ: &str = "read session";
 const READ_PINS: &str = "read the pins of sessions seen since";
+const READ_RATE: &str = "read the rate of new sessions of";
 const EXPIRE: &str = "forget what is older than";
 
 impl Store {
@@ -103,6 +111,47 @@ impl Store {
     /// [`StoreError`] when the store fails.
     pub async fn attribution(&self, hash: SessionHash) -> Result<Option<CohortId>, StoreError> {
         Ok(self.session(hash).await?.map(|session| session.cohort))
+    }
+
+    /// New sessions of a pack per second: over the last hour, or over the last day where the hour had fewer than
+    /// 30; nothing where the day had fewer than 10.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn session_rate(&self, pack: &PackName, now: Timestamp) -> Result<Option<f64>, StoreError> {
+        let hour = self.rate_since(pack, HoldFor::from_hours(1), now).await?;
+        let (sessions, rate) = match hour {
+            (sessions, rate) if sessions >= LEAST_RATED => (sessions, rate),
+            _ => self.rate_since(pack, HoldFor::from_hours(24), now).await?,
+        };
+        Ok((sessions >= FEWEST_RATED && rate > 0.0).then_some(rate))
+    }
+
+    /// New sessions within a time, and how many that is per second.
+    #[expect(clippy::cast_precision_loss, reason = "at most ten thousand")]
+    async fn rate_since(
+        &self,
+        pack: &PackName,
+        window: HoldFor,
+        now: Timestamp,
+    ) -> Result<(u64, f64), StoreError> {
+        let since = window.before(now);
+        let recent = "SELECT COUNT(*), MIN(pinned_at) FROM (SELECT pinned_at FROM session \
+                      WHERE pack = $1 AND pinned_at >= $2 ORDER BY pinned_at DESC LIMIT $3) AS recent";
+        let rows = self.db.fetch(recent, args![pack, since, RATED_SESSIONS]).await.during(READ_RATE, pack)?;
+        let Some(row) = rows.first() else { return Ok((0, 0.0)) };
+        let sessions = row.count(0).during(READ_RATE, pack)?;
+        if sessions == 0 {
+            return Ok((0, 0.0));
+        }
+        let first = row.time(1).during(READ_RATE, pack)?;
+        let earlier = "SELECT pinned_at FROM session WHERE pack = $1 AND pinned_at < $2 LIMIT 1";
+        let is_full = sessions >= RATED_SESSIONS.unsigned_abs();
+        // A pack that is younger than the window has had no chance to fill it.
+        let is_young =
+            is_full || self.db.fetch(earlier, args![pack, since]).await.during(READ_RATE, pack)?.is_empty();
+        let span = if is_young { HoldFor::between(first, now) } else { window };
+        Ok((sessions, sessions as f64 / span.secs_f64().max(1.0)))
     }
 
     /// Forgets raw observations, sessions and units of ended rollouts that are older than `retention`,

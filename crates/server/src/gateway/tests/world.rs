@@ -59,8 +59,15 @@ fn pack(percent: f64) -> PackSnapshot {
     });
     let weight = Weight::from_percent(percent).unwrap();
     let rollout = RolloutId::parse("support-r1").unwrap();
-    let stamp =
-        Stamp { rollout: rollout.clone(), revision: 1, step: 1, segment: 0, weight, observing: false };
+    let stamp = Stamp {
+        rollout: rollout.clone(),
+        revision: 1,
+        step: 1,
+        start: 1,
+        segment: 0,
+        weight,
+        observing: false,
+    };
     let mut cohorts = Cohorts::default();
     for (id, variant, text, stamp) in [
         (0, Variant::Stable, "1.0.0", None),

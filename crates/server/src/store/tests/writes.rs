@@ -25,6 +25,7 @@ on_sqlite! { with_rollout:
     what_was_seen_adds_up_by_variant as sqlite_what_was_seen_adds_up_by_variant,
     old_slots_are_joined_and_lose_nothing as sqlite_old_slots_are_joined_and_lose_nothing,
     what_is_old_is_forgotten_and_the_rest_stays as sqlite_what_is_old_is_forgotten,
+    a_rate_counts_new_sessions_only as sqlite_a_rate_counts_new_sessions_only,
     a_baseline_reads_sessions_of_the_version_alone as sqlite_a_baseline_reads_sessions_of_the_version,
 }
 
@@ -49,6 +50,24 @@ async fn a_returning_key_counts_once(world: World) {
         [(hash("anna"), STABLE), (hash("bert"), CANARY)]
     );
     assert_eq!(world.store.exposure(&rollout()).await.unwrap(), Exposure { sessions: 1, requests: 0 });
+}
+
+async fn a_rate_counts_new_sessions_only(world: World) {
+    let rate = async |now| world.store.session_rate(&pack(), at(now)).await.unwrap();
+    for n in 0..9_i64 {
+        world.contact(&format!("early-{n}"), STABLE, at(100 * n)).await;
+    }
+    assert_eq!(rate(900).await, None, "nine sessions say nothing");
+    // One more, and the pack is as old as its first session.
+    world.contact("early-9", STABLE, at(900)).await;
+    assert_eq!(rate(1_000).await, Some(10.0 / 1_000.0));
+    for n in 0..36_i64 {
+        world.contact(&format!("late-{n}"), CANARY, at(50_000 + 100 * n)).await;
+    }
+    assert_eq!(rate(53_599).await, Some(36.0 / 3_600.0), "the last hour, once it has enough");
+    let of_the_day = rate(80_000).await.unwrap();
+    assert!((of_the_day - 46.0 / 80_000.0).abs() < 1e-12, "{of_the_day}");
+    assert_eq!(rate(1_000_000).await, None, "a day without sessions");
 }
 
 async fn a_session_without_a_rollout_is_no_unit(world: World) {

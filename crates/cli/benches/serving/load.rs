@@ -1,0 +1,212 @@
+//! The load: a closed loop of HTTP/1.1 connections that check every answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Sessions that come again and again.
+const KNOWN_SESSIONS: u64 = 1_000;
+/// Every so many requests with a prompt one comes from a session that was never seen.
+const NEW_EVERY: u64 = 5;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// One JSON object.
+    Json,
+    /// Events.
+    Stream,
+}
+
+/// Who brings the system prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prompt {
+    /// The request itself, so that it passes through untouched.
+    Own,
+    /// A pack, in a version that depends on the session.
+    Pack,
+}
+
+/// Requests of one kind to one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Requests {
+    to: SocketAddr,
+    path: &'static str,
+    prompt: Prompt,
+    body: Body,
+    /// Tells the sessions of one series of requests from those of another.
+    series: Arc<str>,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    Same(Bytes),
+    /// `/v1/resolve` names the session in the body.
+    Resolve,
+}
+
+impl Requests {
+    /// Chat requests of about one kilobyte.
+    pub(crate) fn chat(to: SocketAddr, answer: Answer, prompt: Prompt, series: &str) -> Self {
+        let question =
+            "Where is my parcel? It was due last week, and the tracking page has said the same since. ";
+        let body = json!({
+            "model": "gpt-4.1-mini",
+            "messages": [
+                {"role": "system", "content": "Answer in the language of the customer."},
+                {"role": "user", "content": question.repeat(4)},
+                {"role": "assistant", "content": "I am sorry to hear that. May I have the order number?"},
+                {"role": "user", "content": question.repeat(5)},
+            ],
+            "temperature": 0.2,
+            "stream": answer == Answer::Stream,
+        });
+        let body = Body::Same(body.to_string().into());
+        Self { to, path: "/v1/chat/completions", prompt, body, series: series.into() }
+    }
+
+    /// Questions for the version of sessions that were never seen.
+    pub(crate) fn resolve(to: SocketAddr, series: &str) -> Self {
+        Self { to, path: "/v1/resolve", prompt: Prompt::Own, body: Body::Resolve, series: series.into() }
+    }
+
+    fn request(&self, n: u64) -> Request<Full<Bytes>> {
+        let body = match &self.body {
+            Body::Same(body) => body.clone(),
+            Body::Resolve => {
+                json!({"pack": "bench", "session": format!("{}-{n}", self.series)}).to_string().into()
+            }
+        };
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.path)
+            .header(HOST, self.to.to_string())
+            .header(CONTENT_TYPE, "application/json")
+            .header("authorization", "Bearer sk-bench")
+            .header("accept", "application/json")
+            .header("user-agent", "serin-bench");
+        let request = match self.prompt {
+            Prompt::Own => request,
+            Prompt::Pack => {
+                let session = if n.is_multiple_of(NEW_EVERY) {
+                    format!("{}-{n}", self.series)
+                } else {
+                    format!("known-{}", n % KNOWN_SESSIONS)
+                };
+                request.header("x-serin-prompt", "bench/answer").header("x-serin-session", session)
+            }
+        };
+        request.body(Full::new(body)).expect("every part is valid")
+    }
+}
+
+/// One connection.
+struct Connection(SendRequest<Full<Bytes>>);
+
+impl Connection {
+    async fn open(to: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(to).await.with_context(|| format!("could not connect to {to}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    /// Sends one request, reads its answer to the end, and returns the bytes of its body.
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<usize> {
+        self.0.ready().await?;
+        let mut answer = self.0.send_request(request).await?;
+        let status = answer.status();
+        let mut length = 0;
+        let mut told = Vec::new();
+        while let Some(frame) = answer.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            length += data.len();
+            if status != StatusCode::OK {
+                told.extend_from_slice(&data);
+            }
+        }
+        ensure!(status == StatusCode::OK, "answered {status}: {}", String::from_utf8_lossy(&told));
+        Ok(length)
+    }
+}
+
+/// How long an answer to such requests is, in bytes.
+pub(crate) async fn answer_length(requests: &Requests) -> anyhow::Result<usize> {
+    Connection::open(requests.to).await?.ask(requests.request(0)).await
+}
+
+/// Sends `total` requests over `connections`, each as soon as the answer before has ended.
+///
+/// An answer of another length than `length` is an error, where one is given.
+pub(crate) async fn run(
+    requests: &Requests,
+    connections: usize,
+    total: u64,
+    length: Option<usize>,
+) -> anyhow::Result<Duration> {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(Connection::open(requests.to).await?);
+    }
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    for mut connection in open {
+        let (requests, next) = (requests.clone(), Arc::clone(&next));
+        tasks.spawn(async move {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= total {
+                    return Ok(());
+                }
+                let seen = connection.ask(requests.request(n)).await?;
+                if length.is_some_and(|length| length != seen) {
+                    bail!("answer {n} of {} has {seen} bytes, not {length:?}", requests.to);
+                }
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(started.elapsed())
+}
+
+/// Sends requests to several servers in turn, so many a second to each, and returns their times.
+pub(crate) async fn in_turn(
+    targets: &[Requests],
+    per_second: u32,
+    rounds: u64,
+) -> anyhow::Result<Vec<Vec<Duration>>> {
+    let mut connections = Vec::new();
+    for target in targets {
+        connections.push(Connection::open(target.to).await?);
+    }
+    let mut times = vec![Vec::new(); targets.len()];
+    let count = u32::try_from(targets.len()).expect("a handful");
+    let mut due = tokio::time::interval(Duration::from_secs(1) / (per_second * count));
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for n in 0..rounds {
+        for (index, target) in targets.iter().enumerate() {
+            let request = target.request(n);
+            due.tick().await;
+            let started = Instant::now();
+            connections[index].ask(request).await?;
+            times[index].push(started.elapsed());
+        }
+    }
+    Ok(times)
+}

@@ -1,0 +1,356 @@
+//! The control plane, as a client sees it.
+//!
+//! The types of the answers are the server's own, so both sides agree by construction.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderValue;
+use reqwest::{Method, StatusCode, Url};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serin_core::ids::PackName;
+use serin_server::api::guard::ACTOR;
+use serin_server::api::types::{
+    AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, ExplainView,
+    OncallView, PackDetail, PackList, ProblemDetails, ProblemSeverity, RolloutList, RolloutView,
+    VersionDetail, VersionList,
+};
+
+use crate::terminal::{BAD, GOOD, paint};
+use crate::told::{Detail, Severity, Told};
+
+/// Where a server listens unless told otherwise.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8981";
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The most characters of a value that a difference shows.
+const DIFF_WIDTH: usize = 2_000;
+
+/// Which server, and with which key.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ServerArgs {
+    /// The control plane of the server
+    #[arg(long, env = "SERIN_SERVER", default_value = DEFAULT_SERVER, value_name = "URL", global = true)]
+    pub(crate) server: String,
+    /// The key for the control plane
+    #[arg(long, env = "SERIN_KEY", hide_env_values = true, value_name = "KEY", global = true)]
+    pub(crate) key: Option<String>,
+    /// Who you are, for the audit log; the name of the account when left out
+    #[arg(long, env = "SERIN_ACTOR", value_name = "NAME", global = true)]
+    pub(crate) actor: Option<String>,
+}
+
+/// A connection to the control plane.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    key: Option<String>,
+    actor: Option<HeaderValue>,
+}
+
+/// How a manifest is to be applied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ApplyOptions<'a> {
+    /// Whether only to say what would happen.
+    pub(crate) dry_run: bool,
+    /// Whether a rollout of the same version is to begin anew.
+    pub(crate) restart: bool,
+    /// Why.
+    pub(crate) reason: Option<&'a str>,
+}
+
+impl Client {
+    /// A client for the server that the flags name.
+    ///
+    /// # Errors
+    /// [`Told`] when the address is none.
+    pub(crate) fn new(args: &ServerArgs) -> Result<Self, Told> {
+        let not_usable = |reason: String| {
+            Told::new(format!("server address {:?} cannot be used: {reason}", args.server))
+                .hint(format!("write it as {DEFAULT_SERVER}, with --server or SERIN_SERVER"))
+        };
+        let base = Url::parse(&args.server).map_err(|error| not_usable(error.to_string()))?;
+        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
+            return Err(not_usable("it is no http or https URL".to_owned()));
+        }
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .user_agent(concat!("serin/", env!("CARGO_PKG_VERSION")));
+        // A proxy of the environment has no business with a server on this machine.
+        let is_local =
+            base.host_str().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost" | "[::1]"));
+        let http = if is_local { http.no_proxy() } else { http };
+        let http = http.build().map_err(|error| not_usable(error.to_string()))?;
+        let account = || std::env::var("USER").ok().filter(|name| !name.is_empty());
+        let actor = match args.actor.clone().or_else(account) {
+            Some(name) => Some(HeaderValue::from_bytes(name.as_bytes()).map_err(|_| {
+                Told::new(format!("actor {name:?} cannot be sent: it holds a control character"))
+            })?),
+            None => None,
+        };
+        Ok(Self { http, base, key: args.key.clone(), actor })
+    }
+
+    /// All packs.
+    pub(crate) async fn packs(&self) -> Result<PackList, Told> {
+        self.get("packs", &[]).await
+    }
+
+    /// One pack.
+    pub(crate) async fn pack(&self, pack: &PackName) -> Result<PackDetail, Told> {
+        self.get(&format!("packs/{pack}"), &[]).await
+    }
+
+    /// The versions of a pack.
+    pub(crate) async fn versions(&self, pack: &PackName) -> Result<VersionList, Told> {
+        self.get(&format!("packs/{pack}/versions"), &[]).await
+    }
+
+    /// One version; nothing when it was never published.
+    pub(crate) async fn version(
+        &self,
+        pack: &PackName,
+        version: &str,
+    ) -> Result<Option<VersionDetail>, Told> {
+        self.find(&format!("packs/{pack}/versions/{version}")).await
+    }
+
+    /// The prompts of a version, of stable when none is named.
+    pub(crate) async fn pack_content(&self, pack: &str, version: Option<&str>) -> Result<Value, Told> {
+        let pack = PackName::parse(pack).map_err(|error| Told::new(error.to_string()))?;
+        let version = match version {
+            Some(version) => version.to_owned(),
+            None => self.pack(&pack).await?.stable,
+        };
+        let detail: VersionDetail = self.get(&format!("packs/{pack}/versions/{version}"), &[]).await?;
+        detail.content.ok_or_else(|| {
+            Told::new(format!("version {version} of {pack} has no prompts of its own"))
+                .hint("it was published without `spec.source`: its prompts are held by the app")
+        })
+    }
+
+    /// Applies a manifest with its prompts inline.
+    pub(crate) async fn apply(
+        &self,
+        manifest: &Value,
+        options: ApplyOptions<'_>,
+    ) -> Result<AppliedView, Told> {
+        let flag = |on: bool| if on { "true" } else { "false" };
+        let mut query = vec![("dryRun", flag(options.dry_run)), ("restart", flag(options.restart))];
+        query.extend(options.reason.map(|reason| ("reason", reason)));
+        self.send(Method::PUT, "packs", &query, Some(manifest)).await
+    }
+
+    /// The current or latest rollout; nothing when the pack never had one.
+    pub(crate) async fn rollout(&self, pack: &PackName) -> Result<Option<RolloutView>, Told> {
+        let detail = self.pack(pack).await?;
+        Ok(detail.rollout)
+    }
+
+    /// Rollouts, newest first.
+    pub(crate) async fn rollouts(&self, active: bool, pack: Option<&PackName>) -> Result<RolloutList, Told> {
+        let mut query = Vec::new();
+        if active {
+            query.push(("active", "true"));
+        }
+        query.extend(pack.map(|pack| ("pack", pack.as_str())));
+        self.get("rollouts", &query).await
+    }
+
+    /// Gives an order to the rollout of a pack.
+    pub(crate) async fn order(
+        &self,
+        pack: &PackName,
+        order: &str,
+        reason: &str,
+        full: bool,
+    ) -> Result<CarriedView, Told> {
+        let request = CommandRequest { reason: Some(reason.to_owned()), full };
+        let body = serde_json::to_value(&request).expect("an order holds text and a flag only");
+        self.send(Method::POST, &format!("packs/{pack}/rollout/{order}"), &[], Some(&body)).await
+    }
+
+    /// Which version a session has, and why.
+    pub(crate) async fn explain(&self, pack: &PackName, session: &str) -> Result<ExplainView, Told> {
+        self.get(&format!("packs/{pack}/explain"), &[("session", session)]).await
+    }
+
+    /// A part of the audit log.
+    pub(crate) async fn audit(&self, pack: Option<&PackName>, after: Option<u64>) -> Result<AuditPage, Told> {
+        let after = after.map(|after| after.to_string());
+        let mut query = Vec::new();
+        query.extend(pack.map(|pack| ("pack", pack.as_str())));
+        query.extend(after.as_deref().map(|after| ("after", after)));
+        self.get("audit", &query).await
+    }
+
+    /// Checks the hash chain of the audit log.
+    pub(crate) async fn audit_verify(&self) -> Result<AuditVerified, Told> {
+        self.get("audit/verify", &[]).await
+    }
+
+    /// What on-call needs to know.
+    pub(crate) async fn oncall(&self) -> Result<OncallView, Told> {
+        self.get("oncall", &[]).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Told> {
+        self.send(Method::GET, path, query, None).await
+    }
+
+    /// Asks for something that may not exist.
+    async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Told> {
+        let (status, text) = self.exchange(Method::GET, path, &[], None).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status => self.read(status, &text).map(Some),
+        }
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<T, Told> {
+        let (status, text) = self.exchange(method, path, query, body).await?;
+        self.read(status, &text)
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, String), Told> {
+        let base = self.base.as_str().trim_end_matches('/');
+        let mut url = Url::parse(&format!("{base}/api/v1/{path}"))
+            .map_err(|error| Told::new(format!("could not ask for {path:?}: {error}")))?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        if let Some(actor) = &self.actor {
+            request = request.header(ACTOR, actor);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        Ok((status, text))
+    }
+
+    fn read<T: DeserializeOwned>(&self, status: StatusCode, text: &str) -> Result<T, Told> {
+        if !status.is_success() {
+            return Err(refused(status, text));
+        }
+        serde_json::from_str(text).map_err(|error| {
+            Told::new(format!("could not read the answer of {}: {error}", self.base))
+                .hint("is it a Serin server, and of this version?")
+        })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Told {
+        let server = self.base.as_str().trim_end_matches('/');
+        if error.is_timeout() {
+            return Told::new(format!("server {server} did not answer within {} s", TIMEOUT.as_secs()));
+        }
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        Told::new(format!("could not reach server {server}: {cause}"))
+            .hint("start one with `serin serve`, or name yours with --server or SERIN_SERVER")
+    }
+}
+
+/// The problem details of an answer, as an error of ours.
+fn refused(status: StatusCode, text: &str) -> Told {
+    let Ok(problem) = serde_json::from_str::<ProblemDetails>(text) else {
+        let told = Told::new(format!("the server answered {status}"));
+        return match status {
+            StatusCode::NOT_FOUND => told.hint("is --server the control plane of a Serin server?"),
+            _ => told,
+        };
+    };
+    let message = problem.detail.unwrap_or(problem.title);
+    let details = problem.problems.into_iter().map(|field| Detail {
+        severity: match field.severity {
+            ProblemSeverity::Error => Severity::Error,
+            ProblemSeverity::Warning => Severity::Warning,
+        },
+        message: field.message,
+        // What was sent has other lines than what was written.
+        file: String::new(),
+        path: field.path,
+        line: 0,
+        column: 0,
+        excerpt: None,
+        hint: field.hint,
+    });
+    let mut told = Told { message, details: details.collect(), hints: Vec::new() };
+    if !problem.diff.is_empty() {
+        told.message.push('\n');
+        told.message.push_str(changes(&problem.diff).trim_end());
+    }
+    told.hints.extend(problem.hint);
+    if status == StatusCode::UNAUTHORIZED && told.hints.is_empty() {
+        told.hints.push("name a key with --key or SERIN_KEY".to_owned());
+    }
+    told
+}
+
+/// Differences as people read them: the place, then what went and what came.
+pub(crate) fn changes(changes: &[ContentChange]) -> String {
+    let mut text = String::new();
+    for change in changes {
+        text.push_str(&format!("{}\n", change.path));
+        match (&change.before, &change.after) {
+            (Some(before), Some(after)) if before.contains('\n') || after.contains('\n') => {
+                let (before, after): (Vec<&str>, Vec<&str>) =
+                    (before.lines().collect(), after.lines().collect());
+                let same_start = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
+                let rest = before.len().min(after.len()) - same_start;
+                let same_end = before
+                    .iter()
+                    .rev()
+                    .zip(after.iter().rev())
+                    .take(rest)
+                    .take_while(|(a, b)| a == b)
+                    .count();
+                for line in &before[same_start..before.len() - same_end] {
+                    text.push_str(&format!("  {}\n", paint(BAD, format!("- {}", clipped(line)))));
+                }
+                for line in &after[same_start..after.len() - same_end] {
+                    text.push_str(&format!("  {}\n", paint(GOOD, format!("+ {}", clipped(line)))));
+                }
+            }
+            (before, after) => {
+                for line in before.iter().flat_map(|text| text.lines()) {
+                    text.push_str(&format!("  {}\n", paint(BAD, format!("- {}", clipped(line)))));
+                }
+                for line in after.iter().flat_map(|text| text.lines()) {
+                    text.push_str(&format!("  {}\n", paint(GOOD, format!("+ {}", clipped(line)))));
+                }
+            }
+        }
+    }
+    text
+}
+
+fn clipped(line: &str) -> String {
+    match line.char_indices().nth(DIFF_WIDTH) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}

@@ -1,0 +1,152 @@
+//! `serin diff`: what applying a manifest would change.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serin_core::parse;
+use serin_core::prompt::{Pack, PackChange};
+use serin_server::api::types::ContentChange;
+
+use crate::api::{Client, ServerArgs, changes};
+use crate::manifest_file::{Loaded, load};
+use crate::terminal::{GOOD, OutputFlag, QUIET, STRONG, paint};
+use crate::told::{self, Exit, Told};
+
+/// Compare a manifest with what is published
+///
+/// Its version is compared with the same version on the server, or else with stable. Exit code: 0 same,
+/// 1 differs, 2 error.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DiffArgs {
+    /// The manifest, YAML or JSON; `-` is standard input
+    #[arg(long, short, value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    output: OutputFlag,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// What differs, as data.
+#[derive(Debug, Serialize)]
+struct Difference {
+    pack: String,
+    version: String,
+    /// The version that it is compared with; nothing for a new pack.
+    against: Option<String>,
+    /// What differs in the prompts.
+    content: Vec<ContentChange>,
+    /// What differs in the rollout block.
+    rollout: Vec<ContentChange>,
+}
+
+/// Compares; errors have an exit code of their own.
+pub(crate) async fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
+    match compare(args).await {
+        Ok(difference) => {
+            args.output.print(&difference, table)?;
+            let same = difference.against.is_some()
+                && difference.content.is_empty()
+                && difference.rollout.is_empty();
+            Ok(if same { Exit::Done } else { Exit::Failed })
+        }
+        Err(told) => {
+            told::print(&told.into());
+            Ok(Exit::Usage)
+        }
+    }
+}
+
+async fn compare(args: &DiffArgs) -> Result<Difference, Told> {
+    let loaded = load(&args.file)?;
+    let Loaded { plan, pack, json, .. } = &loaded;
+    let client = Client::new(&args.server)?;
+    let known = client.packs().await?.packs.into_iter().find(|known| known.name == plan.pack.as_str());
+    let mut difference = Difference {
+        pack: plan.pack.to_string(),
+        version: plan.version.to_string(),
+        against: None,
+        content: Vec::new(),
+        rollout: Vec::new(),
+    };
+    let Some(known) = known else { return Ok(difference) };
+    let published = match client.version(&plan.pack, &difference.version).await? {
+        Some(same) => Some(same),
+        None => client.version(&plan.pack, &known.stable).await?,
+    };
+    let Some(published) = published else { return Ok(difference) };
+    difference.against = Some(published.summary.version.clone());
+    let before = published.content.and_then(|content| Pack::from_value(content).ok());
+    difference.content = match (&before, pack) {
+        (Some(before), Some(after)) => before.diff(after).iter().map(ContentChange::from).collect(),
+        (None, None) => Vec::new(),
+        (before, after) => {
+            let text = |pack: &Option<&Pack>| pack.map(|pack| format!("prompts of {}", pack.version()));
+            let change = PackChange {
+                json_path: "spec.source".to_owned(),
+                before: text(&before.as_ref()),
+                after: text(&after.as_ref()),
+            };
+            vec![ContentChange::from(&change)]
+        }
+    };
+    let old = parse::to_json(&published.manifest).unwrap_or_default();
+    fields(
+        "spec.rollout",
+        old.pointer("/spec/rollout"),
+        json.pointer("/spec/rollout"),
+        &mut difference.rollout,
+    );
+    Ok(difference)
+}
+
+/// Compares two values; mappings by key, everything else as a whole.
+fn fields(
+    path: &str,
+    before: Option<&serde_json::Value>,
+    after: Option<&serde_json::Value>,
+    changes: &mut Vec<ContentChange>,
+) {
+    use serde_json::Value;
+    match (before, after) {
+        (before, after) if before == after => {}
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                fields(&format!("{path}.{key}"), a.get(key), b.get(key), changes);
+            }
+        }
+        (Some(Value::Array(a)), Some(Value::Array(b))) => {
+            for index in 0..a.len().max(b.len()) {
+                fields(&format!("{path}[{index}]"), a.get(index), b.get(index), changes);
+            }
+        }
+        (before, after) => {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+            changes.push(ContentChange {
+                path: path.to_owned(),
+                before: before.map(text),
+                after: after.map(text),
+            });
+        }
+    }
+}
+
+fn table(difference: &Difference) -> String {
+    let Difference { pack, version, against, content, rollout } = difference;
+    let Some(against) = against else {
+        return format!("{} {version} is new: the server has no pack of this name", paint(STRONG, pack));
+    };
+    let mut text = format!("{} {against} on the server → {version} in the file\n\n", paint(STRONG, pack));
+    if content.is_empty() && rollout.is_empty() {
+        return text + &paint(GOOD, "no difference");
+    }
+    for (heading, found) in [("prompts", content), ("rollout", rollout)] {
+        if !found.is_empty() {
+            text.push_str(&format!("{}\n{}\n", paint(QUIET, heading), changes(found)));
+        }
+    }
+    text
+}

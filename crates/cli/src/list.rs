@@ -1,0 +1,329 @@
+//! `serin get`, `history`, `explain`, `audit` and `oncall`: everything else that can be read.
+
+use serin_core::ids::PackName;
+use serin_server::api::types::{
+    AuditEntryView, AuditPage, AuditVerified, ExplainView, OncallView, PackList, RolloutList, RolloutSummary,
+    VersionList,
+};
+
+use crate::api::{Client, ServerArgs};
+use crate::status::pack_name;
+use crate::status_view::{percent, phase_style};
+use crate::terminal::{BAD, Cell, GOOD, LOOK, OutputFlag, QUIET, STRONG, TRIAL, Table, ago, paint};
+use crate::told::Exit;
+
+/// The most entries of the audit log that are shown at once.
+const MOST_ENTRIES: usize = 10_000;
+
+/// List packs, versions or rollouts
+#[derive(Debug, clap::Args)]
+pub(crate) struct GetArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// All packs with their versions
+    #[command(visible_alias = "pack")]
+    Packs {
+        #[command(flatten)]
+        output: OutputFlag,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// The versions of a pack, newest first
+    #[command(visible_alias = "version")]
+    Versions {
+        /// The pack
+        #[arg(value_parser = pack_name)]
+        pack: PackName,
+        #[command(flatten)]
+        output: OutputFlag,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Rollouts, newest first
+    #[command(visible_alias = "rollout")]
+    Rollouts {
+        /// Only those under way
+        #[arg(long)]
+        active: bool,
+        #[command(flatten)]
+        output: OutputFlag,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// Lists packs or rollouts.
+pub(crate) async fn get(args: &GetArgs) -> anyhow::Result<Exit> {
+    match &args.what {
+        What::Packs { output, server } => output.print(&Client::new(server)?.packs().await?, packs)?,
+        What::Versions { pack, output, server } => {
+            output.print(&Client::new(server)?.versions(pack).await?, versions)?;
+        }
+        What::Rollouts { active, output, server } => {
+            output.print(&Client::new(server)?.rollouts(*active, None).await?, rollouts)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn packs(list: &PackList) -> String {
+    if list.packs.is_empty() {
+        return "no packs yet: `serin apply -f` publishes the first one".to_owned();
+    }
+    let mut table = Table::new(&["PACK", "STABLE", "CANARY", "PHASE", "WEIGHT>", "HOLDS", "OWNER"]);
+    for pack in &list.packs {
+        let phase = pack.phase.map_or(Cell::left("-").style(QUIET), |phase| {
+            Cell::left(phase.as_str()).style(phase_style(phase))
+        });
+        let holds = if pack.forced { "forced to stable".to_owned() } else { pack.holds.join(", ") };
+        table.row([
+            Cell::left(&pack.name).style(STRONG),
+            Cell::left(&pack.stable),
+            Cell::left(pack.canary.as_deref().unwrap_or("-")).style(TRIAL),
+            phase,
+            Cell::right(format!("{}%", percent(pack.weight))),
+            Cell::left(or_dash(&holds)).style(LOOK),
+            Cell::left(pack.owner.as_deref().unwrap_or("-")),
+        ]);
+    }
+    table.to_string()
+}
+
+fn versions(list: &VersionList) -> String {
+    let now = jiff::Timestamp::now();
+    let mut table = Table::new(&["VERSION", "ROLE", "PUBLISHED", "BY", "CONTENT"]);
+    for version in &list.versions {
+        let digest = version.content_digest.get(..12).unwrap_or(&version.content_digest);
+        table.row([
+            Cell::left(&version.version).style(STRONG),
+            Cell::left(&version.role),
+            Cell::left(ago(version.published_at, now)),
+            Cell::left(&version.published_by),
+            Cell::left(digest).style(QUIET),
+        ]);
+    }
+    table.to_string()
+}
+
+fn rollouts(list: &RolloutList) -> String {
+    rollout_table(&list.rollouts)
+}
+
+fn rollout_table(rollouts: &[RolloutSummary]) -> String {
+    if rollouts.is_empty() {
+        return "no rollouts".to_owned();
+    }
+    let now = jiff::Timestamp::now();
+    let mut table =
+        Table::new(&["ROLLOUT", "KIND", "FROM", "TO", "PHASE", "WEIGHT>", "STARTED", "BY", "NOTE"]);
+    for rollout in rollouts {
+        let note = match &rollout.end {
+            Some(end) if end.how.as_str() == "completed" => end.how.to_string(),
+            Some(end) => format!("{}: {}", end.how, end.reason),
+            None => rollout.holds.join(", "),
+        };
+        table.row([
+            Cell::left(&rollout.id).style(STRONG),
+            Cell::left(rollout.kind.as_str()),
+            Cell::left(&rollout.stable),
+            Cell::left(&rollout.canary).style(TRIAL),
+            Cell::left(rollout.phase.as_str()).style(phase_style(rollout.phase)),
+            Cell::right(format!("{}%", percent(rollout.weight))),
+            Cell::left(ago(rollout.started_at, now)),
+            Cell::left(&rollout.started_by),
+            Cell::left(or_dash(&note)),
+        ]);
+    }
+    table.to_string()
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// Show the rollouts of a pack, newest first
+#[derive(Debug, clap::Args)]
+pub(crate) struct HistoryArgs {
+    /// The pack
+    #[arg(value_parser = pack_name)]
+    pack: PackName,
+    #[command(flatten)]
+    output: OutputFlag,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Lists the rollouts of one pack.
+pub(crate) async fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
+    let client = Client::new(&args.server)?;
+    // Asking for the pack tells whether it exists.
+    client.pack(&args.pack).await?;
+    let mut list = client.rollouts(false, Some(&args.pack)).await?;
+    list.rollouts.retain(|rollout| rollout.pack == args.pack.as_str());
+    args.output.print(&list, rollouts)?;
+    Ok(Exit::Done)
+}
+
+/// Tell which version a session has, and why
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArgs {
+    /// The pack
+    #[arg(value_parser = pack_name)]
+    pack: PackName,
+    /// The session, as the app names it
+    #[arg(long, short, value_name = "SESSION")]
+    session: String,
+    #[command(flatten)]
+    output: OutputFlag,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Explains a session.
+pub(crate) async fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
+    let explained = Client::new(&args.server)?.explain(&args.pack, &args.session).await?;
+    args.output.print(&explained, explanation)?;
+    Ok(Exit::Done)
+}
+
+fn explanation(view: &ExplainView) -> String {
+    let mut text = format!(
+        "session {} of {} gets {} ({})\n  because   {} [{}]\n",
+        paint(STRONG, &view.session),
+        view.pack,
+        paint(TRIAL, &view.version),
+        view.variant,
+        view.message,
+        view.reason,
+    );
+    if let Some(rollout) = &view.rollout {
+        text.push_str(&format!("  rollout   {rollout} at {}% of the new sessions\n", percent(view.weight)));
+    }
+    if let Some(bucket) = view.bucket {
+        let side =
+            if f64::from(bucket) < view.weight * 100.0 { "below the weight" } else { "not below the weight" };
+        text.push_str(&format!("  bucket    {:.2}% of 100%, {side}\n", f64::from(bucket) / 100.0));
+    }
+    if let Some(pin) = &view.pin {
+        let weight = pin.weight.map_or_else(String::new, |weight| format!(" at {}%", percent(weight)));
+        let expired = if pin.expired { ", expired" } else { "" };
+        text.push_str(&format!("  pin       {}{weight}, {} old{expired}\n", pin.version, pin.age));
+    }
+    text
+}
+
+/// Show the audit log, or check that it is intact
+#[derive(Debug, clap::Args)]
+pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    what: Option<AuditWhat>,
+    /// Only entries of this pack
+    #[arg(long, value_parser = pack_name, value_name = "PACK")]
+    pack: Option<PackName>,
+    /// Only entries after this number
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<u64>,
+    #[command(flatten)]
+    output: OutputFlag,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AuditWhat {
+    /// Check the hash chain from the first entry to the last
+    Verify {
+        #[command(flatten)]
+        output: OutputFlag,
+    },
+}
+
+/// Shows the log, or verifies it; a broken log fails.
+pub(crate) async fn audit(args: &AuditArgs) -> anyhow::Result<Exit> {
+    let client = Client::new(&args.server)?;
+    if let Some(AuditWhat::Verify { output }) = &args.what {
+        let verified = client.audit_verify().await?;
+        output.print(&verified, verdict)?;
+        return Ok(if verified.intact { Exit::Done } else { Exit::Failed });
+    }
+    let mut all = AuditPage { entries: Vec::new(), next_after: args.after };
+    loop {
+        let page = client.audit(args.pack.as_ref(), all.next_after).await?;
+        all.entries.extend(page.entries);
+        all.next_after = page.next_after;
+        if all.next_after.is_none() || all.entries.len() >= MOST_ENTRIES {
+            break;
+        }
+    }
+    args.output.print(&all, |page| entries(&page.entries))?;
+    Ok(Exit::Done)
+}
+
+/// Entries of the audit log, one in a line.
+pub(crate) fn entries(entries: &[AuditEntryView]) -> String {
+    if entries.is_empty() {
+        return "no entries".to_owned();
+    }
+    let mut table = Table::new(&["#>", "AT", "PACK", "WHAT", "BY", "WHY"]);
+    for entry in entries {
+        let style = match entry.action.as_str() {
+            "rolled_back" | "check_failed" => BAD,
+            "completed" | "first_stable" => GOOD,
+            _ => clap::builder::styling::Style::new(),
+        };
+        table.row([
+            Cell::right(entry.seq.to_string()).style(QUIET),
+            Cell::left(format!("{:.0}", entry.at)),
+            Cell::left(&entry.pack),
+            Cell::left(entry.action.replace('_', " ")).style(style),
+            Cell::left(&entry.actor),
+            Cell::left(or_dash(&entry.reason)),
+        ]);
+    }
+    table.to_string()
+}
+
+fn verdict(verified: &AuditVerified) -> String {
+    match (verified.intact, verified.entries, &verified.problem) {
+        (true, Some(entries), _) => paint(GOOD, format!("the audit log is intact: {entries} entries")),
+        (true, None, _) => paint(GOOD, "the audit log is intact"),
+        (false, _, Some(problem)) => paint(BAD, format!("the audit log is broken: {problem}")),
+        (false, _, None) => paint(BAD, "the audit log is broken"),
+    }
+}
+
+/// Show what is in canary now, and what was rolled back lately
+#[derive(Debug, clap::Args)]
+pub(crate) struct OncallArgs {
+    #[command(flatten)]
+    output: OutputFlag,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Shows what on-call needs to know.
+pub(crate) async fn oncall(args: &OncallArgs) -> anyhow::Result<Exit> {
+    let view = Client::new(&args.server)?.oncall().await?;
+    args.output.print(&view, on_call)?;
+    Ok(Exit::Done)
+}
+
+fn on_call(view: &OncallView) -> String {
+    let mut text = String::new();
+    if !view.forced.is_empty() {
+        text.push_str(&format!("{} {}\n\n", paint(BAD, "forced to stable:"), view.forced.join(", ")));
+    }
+    for (heading, rollouts) in [("in canary now", &view.active), ("ended within 24 hours", &view.ended)] {
+        text.push_str(&format!("{}\n", paint(STRONG, heading)));
+        if rollouts.is_empty() {
+            text.push_str("  nothing\n\n");
+        } else {
+            text.push_str(&format!("{}\n", rollout_table(rollouts)));
+        }
+    }
+    text
+}

@@ -1,0 +1,286 @@
+//! A manifest on disk together with the prompts that it names.
+//!
+//! The server takes prompts inline only, so the file that `spec.source.file` names is read here. A
+//! problem is shown where it was written: in the manifest, or in the pack file.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use serin_core::lint::lint;
+use serin_core::manifest::{At, Node, Value as NodeValue};
+use serin_core::parse::{self, PackSource};
+use serin_core::plan::Plan;
+use serin_core::prompt::{Pack, PackProblem};
+
+use crate::told::{Detail, Severity, Told};
+
+/// The longest source line that is shown, in characters.
+const EXCERPT_WIDTH: usize = 100;
+
+/// A manifest that can be applied.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// What it means.
+    pub(crate) plan: Plan,
+    /// Its prompts; nothing for a pack that is version only.
+    pub(crate) pack: Option<Pack>,
+    /// The manifest as JSON, with its prompts inline: what is sent.
+    pub(crate) json: Value,
+    /// What deserves a look.
+    pub(crate) warnings: Vec<Detail>,
+}
+
+/// Everything found about a file.
+pub(crate) struct Findings {
+    /// Errors and warnings in the order of their places.
+    pub(crate) details: Vec<Detail>,
+    /// What was read, unless there are errors.
+    pub(crate) loaded: Option<Loaded>,
+}
+
+/// A text with the name it goes by.
+pub(crate) struct Source<'a> {
+    /// The name that problems are shown under.
+    pub(crate) name: String,
+    /// The text.
+    pub(crate) text: &'a str,
+}
+
+impl Source<'_> {
+    /// Something about this text.
+    pub(crate) fn detail(
+        &self,
+        severity: Severity,
+        path: &str,
+        at: At,
+        message: &str,
+        hint: Option<&str>,
+    ) -> Detail {
+        let index = usize::try_from(at.line).ok().and_then(|line| line.checked_sub(1));
+        let line = index.and_then(|index| self.text.lines().nth(index));
+        let column = usize::try_from(at.column).unwrap_or(usize::MAX);
+        let excerpt = line.filter(|_| column <= EXCERPT_WIDTH).map(|line| {
+            let clean = |c: char| if c.is_control() { ' ' } else { c };
+            line.chars().take(EXCERPT_WIDTH).map(clean).collect::<String>().trim_end().to_owned()
+        });
+        Detail {
+            severity,
+            message: message.to_owned(),
+            file: self.name.clone(),
+            path: path.to_owned(),
+            line: at.line,
+            column: at.column,
+            excerpt,
+            hint: hint.map(ToOwned::to_owned),
+        }
+    }
+
+    /// Where a path stands in this text; the nearest parent that exists.
+    pub(crate) fn place_of(&self, path: &str) -> At {
+        place_of(self.text, path)
+    }
+
+    fn of_problem(&self, problem: &parse::Problem) -> Detail {
+        let severity = match problem.severity {
+            parse::Severity::Error => Severity::Error,
+            parse::Severity::Warning => Severity::Warning,
+        };
+        let at = At { line: problem.line, column: problem.column };
+        self.detail(severity, &problem.path, at, &problem.message, problem.hint.as_deref())
+    }
+
+    fn of_pack(&self, severity: Severity, problem: &PackProblem) -> Detail {
+        let at = place_of(self.text, &problem.json_path);
+        self.detail(severity, &problem.json_path, at, &problem.message, problem.hint.as_deref())
+    }
+}
+
+/// Where a path such as `prompts.support.variables[0]` stands in a document; the nearest parent that exists.
+fn place_of(text: &str, path: &str) -> At {
+    let Ok(root) = Node::read(text) else { return At::default() };
+    let mut node = &root;
+    let mut at = root.at;
+    let keys = path.split('.').flat_map(|part| part.split('[')).map(|key| key.trim_end_matches(']'));
+    for key in keys.filter(|key| !key.is_empty()) {
+        let next = match &node.value {
+            NodeValue::Map(entries) => {
+                entries.iter().find(|entry| entry.key == key).map(|entry| (&entry.node, entry.at))
+            }
+            NodeValue::List(items) => {
+                key.parse::<usize>().ok().and_then(|index| items.get(index)).map(|item| (item, item.at))
+            }
+            NodeValue::Null | NodeValue::Scalar(_) => None,
+        };
+        let Some((next, place)) = next else { break };
+        (node, at) = (next, place);
+    }
+    at
+}
+
+/// Reads a file, or standard input for `-`.
+///
+/// # Errors
+/// [`Told`] when it cannot be read.
+pub(crate) fn read_text(path: &Path) -> Result<String, Told> {
+    let read = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    read.map_err(|error| {
+        let told = Told::new(format!("could not read {}: {error}", path.display()));
+        match error.kind() {
+            std::io::ErrorKind::NotFound => told.hint("`serin init` writes a first pack and manifest"),
+            _ => told,
+        }
+    })
+}
+
+/// Whether a document is a PromptPack file and no manifest.
+fn is_pack(text: &str) -> bool {
+    serde_json::from_str::<Value>(text)
+        .is_ok_and(|json| json.get("prompts").is_some() && json.get("kind").is_none())
+}
+
+/// Looks over a manifest with its prompts, or a pack file on its own.
+///
+/// # Errors
+/// [`Told`] when the file cannot be read at all.
+pub(crate) fn examine(path: &Path) -> Result<Findings, Told> {
+    let text = read_text(path)?;
+    let source = Source { name: path.display().to_string(), text: &text };
+    if is_pack(&text) {
+        let (_, details) = examine_pack(&source);
+        return Ok(Findings { details, loaded: None });
+    }
+    Ok(examine_manifest(path, &source))
+}
+
+/// Reads a manifest that is to be used.
+///
+/// # Errors
+/// [`Told`] with everything that is wrong with it.
+pub(crate) fn load(path: &Path) -> Result<Loaded, Told> {
+    let Findings { details, loaded } = examine(path)?;
+    match loaded {
+        Some(loaded) => Ok(loaded),
+        None if details.iter().any(|detail| detail.severity == Severity::Error) => {
+            let message = format!("{} cannot be used as it stands", path.display());
+            Err(Told { message, details, hints: Vec::new() })
+        }
+        None => Err(Told::new(format!("{} is a pack file and no manifest", path.display()))
+            .hint("name the manifest whose `spec.source.file` points to it")),
+    }
+}
+
+/// Reads a pack file; the details hold its problems, or else its notes.
+fn examine_pack(source: &Source<'_>) -> (Option<Pack>, Vec<Detail>) {
+    match Pack::parse(source.text) {
+        Ok(pack) => {
+            let notes = pack.notes().iter().map(|note| source.of_pack(Severity::Warning, note)).collect();
+            (Some(pack), notes)
+        }
+        Err(problems) => {
+            (None, problems.iter().map(|problem| source.of_pack(Severity::Error, problem)).collect())
+        }
+    }
+}
+
+fn examine_manifest(path: &Path, source: &Source<'_>) -> Findings {
+    let parsed = match parse::parse(source.text) {
+        Ok(parsed) => parsed,
+        Err(problems) => {
+            let details = problems.list().iter().map(|problem| source.of_problem(problem)).collect();
+            return Findings { details, loaded: None };
+        }
+    };
+    let mut details: Vec<Detail> = parsed.warnings.iter().map(|warning| source.of_problem(warning)).collect();
+    for found in lint(&parsed.plan) {
+        let at = place_of(source.text, &found.path);
+        details.push(source.detail(Severity::Warning, &found.path, at, &found.message, Some(&found.hint)));
+    }
+    for path in parsed.plan.not_yet_runnable() {
+        let message = "is checked, but this release cannot ship it";
+        let hint = "remove the block, or use canaryWeight and stepWeight";
+        details.push(source.detail(
+            Severity::Warning,
+            path,
+            place_of(source.text, path),
+            message,
+            Some(hint),
+        ));
+    }
+    let mut json = parse::to_json(source.text).expect("a manifest that parses is readable");
+    let pack = match parsed.source {
+        None => None,
+        Some(PackSource::Inline(value)) => match Pack::from_value(value) {
+            Ok(pack) => Some(pack),
+            Err(problems) => {
+                let within = |problem: &PackProblem| {
+                    let path = format!("spec.source.inline.{}", problem.json_path);
+                    let at = place_of(source.text, &path);
+                    source.detail(Severity::Error, &path, at, &problem.message, problem.hint.as_deref())
+                };
+                details.extend(problems.iter().map(within));
+                return Findings { details, loaded: None };
+            }
+        },
+        Some(PackSource::File(named)) => {
+            let (pack, found) = inline(path, source, &named, &mut json);
+            details.extend(found);
+            match pack {
+                Some(pack) => Some(pack),
+                None => return Findings { details, loaded: None },
+            }
+        }
+    };
+    if let Some(pack) = &pack
+        && (*pack.id() != parsed.plan.pack || *pack.version() != parsed.plan.version)
+    {
+        let message = format!(
+            "the pack calls itself {} {}, the manifest {} {}",
+            pack.id(),
+            pack.version(),
+            parsed.plan.pack,
+            parsed.plan.version
+        );
+        let at = place_of(source.text, "spec.version");
+        let hint = "give both the same name and version";
+        details.push(source.detail(Severity::Error, "spec.version", at, &message, Some(hint)));
+        return Findings { details, loaded: None };
+    }
+    let loaded = Loaded { plan: parsed.plan, pack, json, warnings: details.clone() };
+    Findings { details, loaded: Some(loaded) }
+}
+
+/// Reads the pack file that a manifest names and puts it into the manifest's JSON.
+fn inline(
+    manifest: &Path,
+    source: &Source<'_>,
+    named: &str,
+    json: &mut Value,
+) -> (Option<Pack>, Vec<Detail>) {
+    const FIELD: &str = "spec.source.file";
+    let path = manifest.parent().map_or_else(|| PathBuf::from(named), |folder| folder.join(named));
+    let here = |message: &str, hint: Option<&str>| {
+        source.detail(Severity::Error, FIELD, place_of(source.text, FIELD), message, hint)
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("could not read {}: {error}", path.display());
+            return (None, vec![here(&message, Some("the path is relative to the manifest"))]);
+        }
+    };
+    let file = Source { name: path.display().to_string(), text: &text };
+    let (pack, mut details) = examine_pack(&file);
+    match &pack {
+        None => details.push(here(&format!("the pack in {} has problems", path.display()), None)),
+        Some(pack) => {
+            if let Some(field) = json.pointer_mut("/spec/source") {
+                *field = serde_json::json!({ "inline": pack.raw() });
+            }
+        }
+    }
+    (pack, details)
+}

@@ -1,0 +1,58 @@
+//! `serin provider`: the stand-in LLM provider, to try things without a key.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serin_provider::{Provider, Script};
+
+use crate::manifest_file::read_text;
+use crate::terminal::{STRONG, paint};
+use crate::told::{Detail, Exit, Severity, Told};
+
+/// Run the stand-in LLM provider, which answers by a script
+///
+/// It speaks the OpenAI chat completions API: streams, tool calls, refusals, rate limits and broken
+/// connections. What it answers is scripted per system prompt, so that a worse prompt really gets
+/// worse answers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProviderArgs {
+    /// The script that says what is answered; the one of `serin demo` when left out
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// The address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8990", value_name = "ADDRESS")]
+    listen: SocketAddr,
+}
+
+/// Reads the script and answers until it is interrupted.
+pub(crate) async fn run(args: &ProviderArgs) -> anyhow::Result<Exit> {
+    let script = match &args.script {
+        Some(path) => {
+            let text = read_text(path)?;
+            Script::parse(&text).map_err(|error| {
+                let place = |n| u32::try_from(n).unwrap_or(u32::MAX);
+                let detail = Detail {
+                    severity: Severity::Error,
+                    message: error.message.clone(),
+                    file: path.display().to_string(),
+                    path: String::new(),
+                    line: place(error.line),
+                    column: place(error.column),
+                    excerpt: None,
+                    hint: None,
+                };
+                let message = format!("could not read the script {}", path.display());
+                Told { message, details: vec![detail], hints: Vec::new() }
+            })?
+        }
+        None => crate::demo::script(),
+    };
+    let provider =
+        Provider::start(script, args.listen).await.context("the stand-in provider did not start")?;
+    anstream::println!("stand-in provider  {}", paint(STRONG, format!("http://{}/v1", provider.addr())));
+    anstream::println!("counters           http://{}/stand-in/stats", provider.addr());
+    tokio::signal::ctrl_c().await.context("could not wait for an interrupt")?;
+    provider.shutdown().await;
+    Ok(Exit::Done)
+}

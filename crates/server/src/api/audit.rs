@@ -1,0 +1,175 @@
+//! The audit log, what on-call needs to know, and the stream of changes.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::stream::{self, Stream};
+use serde::Deserialize;
+use serin_core::ids::PackName;
+use serin_core::units::HoldFor;
+use tokio::sync::{broadcast, watch};
+use utoipa::IntoParams;
+
+use super::App;
+use super::error::ApiError;
+use super::read::{NoParams, Params, limit, pack_name};
+use super::rollouts::summaries;
+use super::types::{AuditPage, AuditVerified, OncallView, StreamEvent};
+use crate::control::Event as Change;
+use crate::store::{AuditFilter, RolloutFilter, VerifyError};
+
+/// How far on-call looks back.
+const LOOK_BACK: HoldFor = HoldFor::from_hours(24);
+/// Rollouts that on-call is shown at most.
+const MOST_ROLLOUTS: u32 = 200;
+/// How often a quiet stream says that it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Which part of the audit log is shown.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AuditParams {
+    /// Only entries of a pack.
+    pack: Option<String>,
+    /// Only entries with a larger number.
+    #[serde(default)]
+    after: u64,
+    /// At most so many, 1 to 1 000.
+    #[param(default = 100, minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// Shows a part of the audit log.
+#[utoipa::path(
+    get, path = "/audit", tag = "audit", params(AuditParams),
+    responses((status = 200, description = "Oldest first.", body = AuditPage)),
+)]
+pub(super) async fn log(
+    State(app): State<App>,
+    Params(params): Params<AuditParams>,
+) -> Result<Json<AuditPage>, ApiError> {
+    let pack = match &params.pack {
+        Some(pack) => Some(pack_name(pack, &app.control.names().await)?),
+        None => None,
+    };
+    let most = limit(params.limit, 100, 1_000)?;
+    let filter = AuditFilter { pack, after: params.after, limit: Some(most), ..AuditFilter::default() };
+    let entries = app.control.store().audit(&filter).await?;
+    let is_full = u32::try_from(entries.len()).is_ok_and(|count| count == most);
+    let next_after = entries.last().filter(|_| is_full).map(|entry| entry.seq);
+    Ok(Json(AuditPage { entries: entries.iter().map(Into::into).collect(), next_after }))
+}
+
+/// Checks every link of the audit log.
+#[utoipa::path(
+    get, path = "/audit/verify", tag = "audit",
+    responses((status = 200, description = "Whether the log is the one that was written.", body = AuditVerified)),
+)]
+pub(super) async fn verify(
+    State(app): State<App>,
+    _: Params<NoParams>,
+) -> Result<Json<AuditVerified>, ApiError> {
+    match app.control.store().verify_audit().await {
+        Ok(entries) => Ok(Json(AuditVerified { intact: true, entries: Some(entries), problem: None })),
+        Err(VerifyError::Broken(broken)) => {
+            tracing::error!(error = %broken, "the audit log is not the one that was written: {broken}");
+            Ok(Json(AuditVerified { intact: false, entries: None, problem: Some(broken.to_string()) }))
+        }
+        Err(VerifyError::Store(error)) => Err(error.into()),
+    }
+}
+
+/// Shows what is in canary, what ended within the last 24 hours, and what is forced.
+#[utoipa::path(
+    get, path = "/oncall", tag = "rollouts",
+    responses((status = 200, description = "What on-call needs to know.", body = OncallView)),
+)]
+pub(super) async fn oncall(
+    State(app): State<App>,
+    _: Params<NoParams>,
+) -> Result<Json<OncallView>, ApiError> {
+    let now = app.now();
+    let of = |active: bool| RolloutFilter {
+        active: Some(active),
+        limit: Some(MOST_ROLLOUTS),
+        ..RolloutFilter::default()
+    };
+    let active = summaries(&app, &of(true)).await?;
+    let since = LOOK_BACK.before(now);
+    let mut ended = summaries(&app, &of(false)).await?;
+    ended.retain(|rollout| rollout.end.as_ref().is_some_and(|end| end.at >= since));
+    ended.sort_by_key(|rollout| std::cmp::Reverse(rollout.end.as_ref().map(|end| end.at)));
+    let snapshot = app.resolver().snapshot();
+    let forced =
+        snapshot.packs.values().filter(|pack| pack.route.forced).map(|pack| pack.name.to_string()).collect();
+    Ok(Json(OncallView { active, ended, forced, as_of: now }))
+}
+
+/// Which changes are streamed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StreamParams {
+    /// Only changes of a pack.
+    pack: Option<String>,
+}
+
+/// Streams changes as server-sent events.
+///
+/// `change` carries a change of a pack. `missed` says that changes were lost on the way because the reader is too
+/// slow: read everything anew.
+#[utoipa::path(
+    get, path = "/stream", tag = "audit", params(StreamParams),
+    responses((status = 200, description = "Server-sent events.", body = StreamEvent, content_type = "text/event-stream")),
+)]
+pub(super) async fn stream(
+    State(app): State<App>,
+    Params(params): Params<StreamParams>,
+) -> Result<impl IntoResponse, ApiError> {
+    let pack = match &params.pack {
+        Some(pack) => Some(pack_name(pack, &app.control.names().await)?),
+        None => None,
+    };
+    let changes = changes(app.control.subscribe(), app.stop.clone(), pack);
+    Ok(Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// The changes of a pack, or of all, until the server stops.
+fn changes(
+    changes: broadcast::Receiver<Change>,
+    stop: watch::Receiver<bool>,
+    pack: Option<PackName>,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((changes, stop, pack), |(mut changes, mut stop, pack)| async move {
+        loop {
+            let change = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return None,
+                change = changes.recv() => change,
+            };
+            let event = match change {
+                Ok(change) if pack.as_ref().is_some_and(|pack| *pack != change.pack) => continue,
+                Ok(change) => change_event(&change),
+                Err(broadcast::error::RecvError::Lagged(count)) => {
+                    Event::default().event("missed").data(count.to_string())
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            return Some((Ok(event), (changes, stop, pack)));
+        }
+    })
+}
+
+fn change_event(change: &Change) -> Event {
+    let view = StreamEvent {
+        pack: change.pack.to_string(),
+        revision: change.revision,
+        actions: change.actions.iter().map(ToString::to_string).collect(),
+    };
+    let json = serde_json::to_string(&view).expect("names and numbers are JSON");
+    Event::default().event("change").data(json)
+}

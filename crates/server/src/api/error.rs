@@ -1,0 +1,286 @@
+//! What goes wrong, told as RFC 9457 has it: the kind, what was tried with what, and what to do.
+//!
+//! **Invariant:** an answer never carries the message of an inner error; that is logged once, here.
+
+use std::error::Error;
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serin_core::ids::PackName;
+use serin_core::metric::nearest;
+use serin_core::publish;
+
+use super::types::{ContentChange, FieldProblem, ProblemDetails};
+use crate::control::apply::ApplyError;
+use crate::control::order::OrderError;
+use crate::control::{LoadError, NotCommitted};
+use crate::errors::Chain;
+use crate::ingest::ReportError;
+use crate::resolve::ResolveError;
+use crate::store::StoreError;
+
+/// The media type of problem details.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub struct ApiError(Box<ProblemDetails>);
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
+        Self(Box::new(ProblemDetails {
+            kind: format!("urn:serin:problem:{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: Some(detail.into()),
+            instance: None,
+            hint: None,
+            problems: Vec::new(),
+            diff: Vec::new(),
+        }))
+    }
+
+    /// 400: the request cannot be read.
+    pub fn bad_request(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, kind, "the request cannot be read", detail)
+    }
+
+    /// 401: no key, or one that is not known here.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "a key is needed", detail)
+            .hint("send `Authorization: Bearer KEY`; the command line takes the key from SERIN_KEY")
+    }
+
+    /// 403: the request comes from where it may not come from.
+    pub fn forbidden(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, kind, "not allowed from here", detail)
+    }
+
+    /// 404: what is asked for does not exist.
+    pub fn not_found(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, kind, "not found", detail)
+    }
+
+    /// 404 for a pack, with the name that was perhaps meant.
+    pub fn unknown_pack(given: &str, known: &[PackName]) -> Self {
+        let given: String = given.chars().take(80).collect();
+        let hint = match nearest(&given, known.iter().map(PackName::as_str)) {
+            Some(name) => format!("did you mean {name}?"),
+            None if known.is_empty() => "there is no pack yet: apply a first manifest".to_owned(),
+            None => "`GET /api/v1/packs` lists all packs".to_owned(),
+        };
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown-pack",
+            "not found",
+            format!("pack {given:?} does not exist"),
+        )
+        .hint(hint)
+    }
+
+    /// 405: the path exists, but not for this method.
+    pub fn method_not_allowed(method: &str) -> Self {
+        let detail = format!("{method} is not possible on this path");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "the method does not fit", detail)
+            .hint("`/api/openapi.json` on the control plane describes every path")
+    }
+
+    /// 409: it cannot be done as things stand.
+    pub fn conflict(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, kind, "not as things stand", detail)
+    }
+
+    /// 413: the body is larger than allowed.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request is too large", detail)
+    }
+
+    /// 415: the body is in a form that is not read here.
+    pub fn unsupported_media(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "the form of the body is unknown",
+            detail,
+        )
+    }
+
+    /// 422: the request can be read, but says what cannot be.
+    pub fn unprocessable(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, "the content cannot be used", detail)
+    }
+
+    /// 503: it could be done, but not now.
+    pub fn unavailable(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "not possible at the moment", detail)
+    }
+
+    /// 503 because the store fails; why is logged.
+    pub fn store(error: &dyn Error) -> Self {
+        tracing::error!(error = %Chain(error), "the store failed a request: {}", Chain(error));
+        Self::unavailable("store-unavailable", "the store does not answer; nothing was changed")
+            .hint("try again; `/readyz` tells when the store is back, prompts are served meanwhile")
+    }
+
+    /// 500; why is logged.
+    pub fn internal(error: &dyn Error) -> Self {
+        tracing::error!(error = %Chain(error), "a request failed: {}", Chain(error));
+        let detail = "the server could not do this; its log tells why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an error of the server's own", detail)
+    }
+
+    /// The same with what the caller can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    fn problems(mut self, problems: Vec<FieldProblem>) -> Self {
+        self.0.problems = problems;
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = render(&self.0);
+        response.extensions_mut().insert(Told(self.0));
+        response
+    }
+}
+
+/// A problem that was told, so that the path can be added on the way out.
+#[derive(Debug, Clone)]
+struct Told(Box<ProblemDetails>);
+
+/// Adds the path that was asked for to a problem.
+pub(super) fn with_instance(response: Response, path: &str) -> Response {
+    match response.extensions().get::<Told>() {
+        Some(Told(problem)) => {
+            let problem =
+                ProblemDetails { instance: Some(path.to_owned()), ..ProblemDetails::clone(problem) };
+            render(&problem)
+        }
+        None => response,
+    }
+}
+
+fn render(problem: &ProblemDetails) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let json = serde_json::to_vec(problem).expect("text and numbers are JSON");
+    let mut response = (status, json).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::store(&error)
+    }
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => Self::store(&error),
+            error @ (LoadError::Manifest { .. } | LoadError::Journal { .. }) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<NotCommitted> for ApiError {
+    fn from(error: NotCommitted) -> Self {
+        match error {
+            NotCommitted::Conflict(_) => Self::conflict("changed-meanwhile", error.to_string())
+                .hint("look at the pack as it is now, then try again"),
+            NotCommitted::PutOff(_) => {
+                Self::unavailable("put-off", error.to_string()).hint("try again in a moment")
+            }
+            NotCommitted::Store(error) => Self::store(&error),
+            NotCommitted::Load(error) => error.into(),
+            error @ NotCommitted::Invariant(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        let wrong = |kind, what: &str, count: usize| {
+            let s = if count == 1 { "" } else { "s" };
+            Self::unprocessable(kind, format!("the {what} has {count} problem{s}; nothing was changed"))
+        };
+        match error {
+            ApplyError::Manifest(problems) => {
+                let problems: Vec<FieldProblem> = problems.list().iter().map(FieldProblem::from).collect();
+                wrong("manifest", "manifest", problems.len()).problems(problems)
+            }
+            ApplyError::Pack(problems) => {
+                let problems: Vec<FieldProblem> = problems.iter().map(FieldProblem::from).collect();
+                wrong("pack", "pack in spec.source", problems.len()).problems(problems)
+            }
+            ApplyError::SourceIsPath(_) => Self::unprocessable("source-is-path", error.to_string())
+                .hint("`serin apply -f` puts the file into `spec.source.inline`"),
+            ApplyError::OtherPack { .. } => Self::unprocessable("other-pack", error.to_string())
+                .hint("give the pack file and the manifest the same id and version"),
+            ApplyError::Refused { refused, diff } => {
+                let kind = match refused {
+                    publish::Refused::ContentDiffers(_) => "content-differs",
+                    publish::Refused::PlanDiffers(_) => "plan-differs",
+                    publish::Refused::NotRunnable(_) => "not-runnable",
+                };
+                let mut told = Self::conflict(kind, refused.to_string()).hint(refused.hint());
+                told.0.diff = diff.iter().map(ContentChange::from).collect();
+                told
+            }
+            ApplyError::NotCommitted(error) => error.into(),
+            ApplyError::Load(error) => error.into(),
+            ApplyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<OrderError> for ApiError {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::UnknownPack(pack) => Self::unknown_pack(pack.as_str(), &[]),
+            OrderError::Refused(refused) => {
+                let pack_state = "look at `orders` of the pack: it names what may be ordered right now";
+                Self::conflict("refused", refused.to_string()).hint(pack_state)
+            }
+            OrderError::NotCommitted(error) => error.into(),
+            OrderError::Load(error) => error.into(),
+        }
+    }
+}
+
+impl From<ResolveError> for ApiError {
+    fn from(error: ResolveError) -> Self {
+        match &error {
+            ResolveError::UnknownPack(_) => Self::not_found("unknown-pack", error.to_string())
+                .hint("apply its manifest first, or check the name"),
+            ResolveError::UnknownVersion { .. } => Self::not_found("unknown-version", error.to_string())
+                .hint("name a version that is being served"),
+        }
+    }
+}
+
+impl From<ReportError> for ApiError {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Store(_) => Self::store(&error),
+            ReportError::Busy => Self::unavailable("busy", error.to_string())
+                .hint("send the same events again; an id counts once"),
+            ReportError::Stopping => Self::unavailable("stopping", error.to_string())
+                .hint("send the same events again; an id counts once"),
+        }
+    }
+}

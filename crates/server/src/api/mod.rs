@@ -1,0 +1,161 @@
+//! The HTTP interface: the control plane under `/api/v1`, and what the data plane adds to the gateway.
+//!
+//! Every path is described by `/api/openapi.json`, and every error is a problem detail of RFC 9457.
+
+mod audit;
+pub mod error;
+pub mod events;
+pub mod guard;
+mod health;
+pub mod listen;
+mod orders;
+mod packs;
+mod read;
+mod resolve;
+mod rollouts;
+pub mod types;
+pub(crate) mod view;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, Request, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, middleware};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serin_core::units::HoldFor;
+use tokio::sync::watch;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::error::ApiError;
+use self::guard::{Guard, guard};
+use crate::control::Control;
+use crate::gateway::{Gateway, Ids};
+use crate::ingest::{IngestCounts, Reporter};
+use crate::resolve::Resolver;
+
+/// Everything that answering a request needs.
+#[derive(Debug)]
+pub struct Parts {
+    /// The control side.
+    pub control: Arc<Control>,
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// The way of reported events to the store.
+    pub reporter: Reporter,
+    /// What the ingest counts.
+    pub ingest: Arc<IngestCounts>,
+    /// Where new ids come from.
+    pub ids: Ids,
+    /// How long observations are kept.
+    pub retention: HoldFor,
+    /// When the server started.
+    pub started_at: Timestamp,
+    /// Turns true when the server stops.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Shared by all requests.
+type App = Arc<Parts>;
+
+impl Parts {
+    fn resolver(&self) -> &Resolver {
+        self.control.resolver()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.resolver().clock.now()
+    }
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "Serin",
+    description = "Progressive delivery for LLM prompts. Paths under /api/v1 belong to the control plane, those under /v1 to the data plane; health and metrics are on both.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0"),
+))]
+struct Description;
+
+fn health_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+fn control_routes() -> OpenApiRouter<App> {
+    let v1 = OpenApiRouter::default()
+        .routes(routes!(packs::apply, packs::list))
+        .routes(routes!(packs::get))
+        .routes(routes!(packs::versions))
+        .routes(routes!(packs::get_version))
+        .routes(routes!(packs::diff))
+        .routes(routes!(rollouts::of_pack))
+        .routes(routes!(orders::order))
+        .routes(routes!(orders::explain))
+        .routes(routes!(rollouts::list))
+        .routes(routes!(rollouts::get))
+        .routes(routes!(rollouts::checks))
+        .routes(routes!(rollouts::timeline))
+        .routes(routes!(rollouts::exposure))
+        .routes(routes!(rollouts::metric_series))
+        .routes(routes!(audit::oncall))
+        .routes(routes!(audit::log))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::stream));
+    OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", v1)
+}
+
+fn data_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default().routes(routes!(resolve::resolve)).routes(routes!(events::events))
+}
+
+/// The description of both planes.
+pub fn openapi() -> OpenApi {
+    control_routes().merge(data_routes()).merge(health_routes()).into_openapi()
+}
+
+/// The control plane.
+pub fn control_plane(parts: Arc<Parts>, checks: Guard) -> Router {
+    let (routes, _) = control_routes().merge(health_routes()).split_for_parts();
+    let description = Bytes::from(serde_json::to_vec(&openapi()).expect("a description is JSON"));
+    let json = [(CONTENT_TYPE, "application/json")];
+    let described = axum::routing::get(move || std::future::ready((json, description.clone())));
+    routes
+        .route("/api/openapi.json", described)
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(checks, guard))
+        .with_state(parts)
+}
+
+/// The data plane: what Serin answers itself, and the gateway for everything else.
+pub fn data_plane(parts: Arc<Parts>, checks: Guard) -> Router {
+    let (routes, _) = data_routes().merge(health_routes()).split_for_parts();
+    routes
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(checks, guard))
+        .fallback(gateway)
+        .with_state(parts)
+}
+
+async fn gateway(State(app): State<App>, request: Request<Body>) -> Response {
+    app.gateway.handle(request).await
+}
+
+async fn unknown_path(uri: Uri) -> Response {
+    let path: String = uri.path().chars().take(200).collect();
+    ApiError::not_found("unknown-path", format!("there is nothing at {path}"))
+        .hint("`/api/openapi.json` describes every path")
+        .into_response()
+}
+
+async fn wrong_method(method: Method) -> Response {
+    ApiError::method_not_allowed(method.as_str()).into_response()
+}

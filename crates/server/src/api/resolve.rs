@@ -1,0 +1,97 @@
+//! Which version a session gets, for apps that hold their prompts or send their requests themselves.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serin_core::ids::{PackName, PromptName, SessionKey};
+use serin_core::prompt::RenderError;
+use serin_core::routing::Turn;
+
+use super::App;
+use super::error::ApiError;
+use super::read::{SMALL_BODY, json};
+use super::types::{ProblemDetails, RenderedPrompt, ResolveRequest, ResolveResponse};
+use crate::gateway::segment_of;
+use crate::resolve::{Resolved, Visit};
+
+/// Tells which version a session gets, and pins it.
+///
+/// With `prompt`, the answer carries that prompt of the version with its variables filled in.
+#[utoipa::path(
+    post, path = "/v1/resolve", tag = "data plane", request_body = ResolveRequest,
+    responses(
+        (status = 200, description = "The version and why.", body = ResolveResponse),
+        (status = 400, description = "The request cannot be read.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such pack or prompt.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, description = "A variable is missing or does not fit.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn resolve(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ResolveResponse>, ApiError> {
+    let request: ResolveRequest = json(&headers, body, SMALL_BODY).await?;
+    let snapshot = app.resolver().snapshot();
+    let pack = PackName::parse(&request.pack).ok().filter(|pack| snapshot.packs.contains_key(pack));
+    let Some(pack) = pack else {
+        let known: Vec<PackName> = snapshot.packs.keys().cloned().collect();
+        return Err(ApiError::unknown_pack(&request.pack, &known));
+    };
+    let session = match &request.session {
+        Some(session) => Some(
+            SessionKey::parse(session)
+                .map_err(|error| ApiError::bad_request("session", error.to_string()))?,
+        ),
+        None => None,
+    };
+    let segment = snapshot.packs.get(&pack).map_or(0, |pack| segment_of(&pack.route, &request.attributes));
+    let visit = Visit {
+        pack: &pack,
+        session: session.as_ref(),
+        own_key: &|| app.ids.session(),
+        segment,
+        turn: Turn::User,
+        version: None,
+    };
+    let resolved = app.resolver().resolve(visit).await?;
+    let prompt = match &request.prompt {
+        Some(name) => Some(rendered(&resolved, name, &request)?),
+        None if request.variables.is_empty() => None,
+        None => {
+            return Err(ApiError::bad_request(
+                "variables",
+                "variables are given, but no prompt that they are for",
+            )
+            .hint("name it in `prompt`"));
+        }
+    };
+    Ok(Json(ResolveResponse {
+        pack: pack.to_string(),
+        session: resolved.key.to_string(),
+        version: resolved.version.to_string(),
+        variant: resolved.cohort.variant.into(),
+        reason: resolved.reason.into(),
+        weight: resolved.weight.percent(),
+        rollout: resolved.cohort.stamp.as_ref().map(|stamp| stamp.rollout.to_string()),
+        prompt,
+    }))
+}
+
+fn rendered(resolved: &Resolved, name: &str, request: &ResolveRequest) -> Result<RenderedPrompt, ApiError> {
+    let name = PromptName::parse(name).map_err(|error| ApiError::bad_request("prompt", error.to_string()))?;
+    let Some(prompts) = resolved.prompts() else {
+        let detail =
+            format!("{} {} is version only: it holds no prompts", resolved.pack.name, resolved.version);
+        return Err(ApiError::unprocessable("version-only", detail).hint("leave out `prompt`"));
+    };
+    let rendered = prompts.render(&name, &request.variables).map_err(|error| match &error {
+        RenderError::UnknownPrompt { .. } => ApiError::not_found("unknown-prompt", error.to_string()),
+        RenderError::UnknownVariables { .. }
+        | RenderError::MissingVariables { .. }
+        | RenderError::WrongType { .. }
+        | RenderError::Invalid { .. } => ApiError::unprocessable("variables", error.to_string()),
+    })?;
+    Ok(RenderedPrompt { name: name.to_string(), system: rendered.system, parameters: rendered.parameters })
+}

@@ -1,0 +1,254 @@
+//! Reading rollouts: where they stand, their checks, what happened, who saw the canary.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serin_core::analysis::Analysis;
+use serin_core::ids::RolloutId;
+use serin_core::parse::parse;
+use serin_core::rollout::Rollout;
+use utoipa::IntoParams;
+
+use super::App;
+use super::error::ApiError;
+use super::packs::draining;
+use super::read::{NoParams, Params, limit, pack_name, rollout_id, unknown_rollout};
+use super::types::{
+    CheckList, ExposureView, ProblemDetails, RolloutList, RolloutSummary, RolloutView, SeriesView,
+    TimelineView,
+};
+use super::view::{Seen, check_view, rollout_summary, series, spans};
+use crate::control::view::PackView;
+use crate::store::{AuditFilter, RolloutFilter, StoredRollout};
+
+/// Checks that a series is made of at most.
+const MOST_POINTS: u32 = 2_000;
+/// Audit entries of one rollout that are shown at most.
+const MOST_ENTRIES: u32 = 1_000;
+
+/// Which rollouts are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// Only those of a pack.
+    pack: Option<String>,
+    /// Only those under way, or only those that are over.
+    active: Option<bool>,
+    /// At most so many, 1 to 200.
+    #[param(default = 50, minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+}
+
+/// Lists rollouts.
+#[utoipa::path(
+    get, path = "/rollouts", tag = "rollouts", params(ListParams),
+    responses((status = 200, description = "Newest first.", body = RolloutList)),
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    Params(params): Params<ListParams>,
+) -> Result<Json<RolloutList>, ApiError> {
+    let pack = match &params.pack {
+        Some(pack) => Some(pack_name(pack, &app.control.names().await)?),
+        None => None,
+    };
+    let filter = RolloutFilter { pack, active: params.active, limit: Some(limit(params.limit, 50, 200)?) };
+    Ok(Json(RolloutList { rollouts: summaries(&app, &filter).await? }))
+}
+
+/// Rollouts as a list shows them.
+pub(super) async fn summaries(app: &App, filter: &RolloutFilter) -> Result<Vec<RolloutSummary>, ApiError> {
+    let stored = app.control.store().rollouts(filter).await?;
+    stored
+        .iter()
+        .map(|StoredRollout { rollout, manifest, .. }| {
+            let plan = parse(manifest).map_err(|problems| ApiError::internal(&problems))?.plan;
+            Ok(rollout_summary(rollout, &plan))
+        })
+        .collect()
+}
+
+/// Shows the current or latest rollout of a pack.
+#[utoipa::path(
+    get, path = "/packs/{pack}/rollout", tag = "rollouts", params(("pack" = String, Path, description = "The pack.")),
+    responses(
+        (status = 200, description = "The rollout.", body = RolloutView),
+        (status = 404, description = "There is no such pack, or it never had a rollout.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn of_pack(
+    State(app): State<App>,
+    Path(pack): Path<String>,
+    _: Params<NoParams>,
+) -> Result<Json<RolloutView>, ApiError> {
+    let name = pack_name(&pack, &app.control.names().await)?;
+    let view = app.control.view(&name).await?.ok_or_else(|| ApiError::unknown_pack(&pack, &[]))?;
+    let rollout = rollout_view(&app, &view).await?;
+    rollout.map(Json).ok_or_else(|| {
+        let stable = &view.state.stable;
+        ApiError::not_found("no-rollout", format!("pack {name} never had a rollout; everyone gets {stable}"))
+            .hint("apply a manifest with another version to start one")
+    })
+}
+
+/// The current or latest rollout of a pack; nothing for a pack that never had one.
+pub(super) async fn rollout_view(app: &App, view: &PackView) -> Result<Option<RolloutView>, ApiError> {
+    let (Some(rollout), Some(measured)) = (&view.state.rollout, &view.measured) else { return Ok(None) };
+    let last = last_check(app, rollout).await?;
+    let seen = Seen {
+        rollout,
+        plan: &view.plan,
+        measured,
+        last: last.as_ref(),
+        draining: draining(&view.state),
+        forced: view.forced,
+        now: app.now(),
+    };
+    Ok(Some(seen.view()))
+}
+
+/// The last check in full of a rollout that is over; an active one reads its gates at this moment.
+async fn last_check(app: &App, rollout: &Rollout) -> Result<Option<Analysis>, ApiError> {
+    if rollout.active().is_some() {
+        return Ok(None);
+    }
+    let checks = app.control.store().checks(&rollout.id, 1).await?;
+    Ok(checks.into_iter().next())
+}
+
+/// Shows any rollout.
+#[utoipa::path(
+    get, path = "/rollouts/{id}", tag = "rollouts", params(("id" = String, Path, description = "The rollout.")),
+    responses(
+        (status = 200, description = "The rollout.", body = RolloutView),
+        (status = 404, description = "There is no such rollout.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn get(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: Params<NoParams>,
+) -> Result<Json<RolloutView>, ApiError> {
+    Ok(Json(any_rollout(&app, &id).await?))
+}
+
+async fn any_rollout(app: &App, id: &str) -> Result<RolloutView, ApiError> {
+    let found = app.control.rollout(&rollout_id(id)?).await?;
+    let (rollout, plan, measured) = found.ok_or_else(|| unknown_rollout(id))?;
+    let last = last_check(app, &rollout).await?;
+    let standing = app.control.standing(&plan.pack).await;
+    let (draining, forced) = match &standing {
+        Some((state, _, forced)) if state.rollout.as_ref().is_some_and(|latest| latest.id == rollout.id) => {
+            (draining(state), *forced)
+        }
+        Some(_) | None => (Vec::new(), false),
+    };
+    let now = app.now();
+    let seen = Seen {
+        rollout: &rollout,
+        plan: &plan,
+        measured: &measured,
+        last: last.as_ref(),
+        draining,
+        forced,
+        now,
+    };
+    Ok(seen.view())
+}
+
+async fn stored(app: &App, id: &str) -> Result<StoredRollout, ApiError> {
+    app.control.store().rollout(&rollout_id(id)?).await?.ok_or_else(|| unknown_rollout(id))
+}
+
+/// How many checks are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ChecksParams {
+    /// At most so many, 1 to 500.
+    #[param(default = 20, minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+}
+
+/// Lists the checks of a rollout.
+#[utoipa::path(
+    get, path = "/rollouts/{id}/checks", tag = "rollouts",
+    params(("id" = String, Path, description = "The rollout."), ChecksParams),
+    responses(
+        (status = 200, description = "Newest first.", body = CheckList),
+        (status = 404, description = "There is no such rollout.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn checks(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Params(params): Params<ChecksParams>,
+) -> Result<Json<CheckList>, ApiError> {
+    let most = limit(params.limit, 20, 500)?;
+    let StoredRollout { rollout, manifest, .. } = stored(&app, &id).await?;
+    let plan = parse(&manifest).map_err(|problems| ApiError::internal(&problems))?.plan;
+    let checks = app.control.store().checks(&rollout.id, most).await?;
+    let checks = checks.iter().map(|check| check_view(check, &plan)).collect();
+    Ok(Json(CheckList { rollout: rollout.id.to_string(), checks }))
+}
+
+/// Shows what happened in a rollout.
+#[utoipa::path(
+    get, path = "/rollouts/{id}/timeline", tag = "rollouts", params(("id" = String, Path, description = "The rollout.")),
+    responses(
+        (status = 200, description = "Weights and audit entries, oldest first.", body = TimelineView),
+        (status = 404, description = "There is no such rollout.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn timeline(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: Params<NoParams>,
+) -> Result<Json<TimelineView>, ApiError> {
+    let StoredRollout { rollout, .. } = stored(&app, &id).await?;
+    let rollout_filter: Option<RolloutId> = Some(rollout.id.clone());
+    let filter = AuditFilter { rollout: rollout_filter, limit: Some(MOST_ENTRIES), ..AuditFilter::default() };
+    let entries = app.control.store().audit(&filter).await?;
+    Ok(Json(TimelineView {
+        rollout: rollout.id.to_string(),
+        spans: spans(&rollout),
+        entries: entries.iter().map(Into::into).collect(),
+    }))
+}
+
+/// Shows who saw the canary of a rollout.
+#[utoipa::path(
+    get, path = "/rollouts/{id}/exposure", tag = "rollouts", params(("id" = String, Path, description = "The rollout.")),
+    responses(
+        (status = 200, description = "Sessions and requests that saw the canary.", body = ExposureView),
+        (status = 404, description = "There is no such rollout.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn exposure(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: Params<NoParams>,
+) -> Result<Json<ExposureView>, ApiError> {
+    Ok(Json(any_rollout(&app, &id).await?.exposure))
+}
+
+/// Shows the metrics of a rollout over its checks.
+#[utoipa::path(
+    get, path = "/rollouts/{id}/series", tag = "rollouts", params(("id" = String, Path, description = "The rollout.")),
+    responses(
+        (status = 200, description = "By metric, oldest point first; the last 2 000 checks at most.", body = SeriesView),
+        (status = 404, description = "There is no such rollout.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn metric_series(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: Params<NoParams>,
+) -> Result<Json<SeriesView>, ApiError> {
+    let StoredRollout { rollout, manifest, .. } = stored(&app, &id).await?;
+    let plan = parse(&manifest).map_err(|problems| ApiError::internal(&problems))?.plan;
+    let mut checks: Vec<Analysis> = app.control.store().checks(&rollout.id, MOST_POINTS).await?;
+    checks.reverse();
+    Ok(Json(SeriesView { rollout: rollout.id.to_string(), series: series(&checks, &plan) }))
+}

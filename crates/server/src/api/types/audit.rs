@@ -1,0 +1,97 @@
+//! The audit log, what on-call needs to know, and the stream of changes.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serin_core::audit::AuditEntry;
+use utoipa::ToSchema;
+
+use super::rollout::RolloutSummary;
+
+/// One entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntryView {
+    /// Counts the entries, from 1.
+    pub seq: u64,
+    /// When it happened.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The pack.
+    pub pack: String,
+    /// The rollout that it concerns.
+    pub rollout: Option<String>,
+    /// The revision that it led to.
+    pub revision: u64,
+    /// Who caused it.
+    pub actor: String,
+    /// What happened, such as `step_entered`.
+    pub action: String,
+    /// Why, in words.
+    pub reason: String,
+    /// What the decision was taken on.
+    #[schema(value_type = Object)]
+    pub evidence: serde_json::Value,
+    /// Hash of this entry, 64 hexadecimal digits.
+    pub hash: String,
+}
+
+impl From<&AuditEntry> for AuditEntryView {
+    fn from(entry: &AuditEntry) -> Self {
+        Self {
+            seq: entry.seq,
+            at: Timestamp::from_microsecond(entry.at_us).unwrap_or_default(),
+            pack: entry.pack.clone(),
+            rollout: entry.rollout.clone(),
+            revision: entry.revision,
+            actor: entry.actor.clone(),
+            action: entry.action.clone(),
+            reason: entry.reason.clone(),
+            evidence: serde_json::from_str(&entry.evidence).unwrap_or_default(),
+            hash: entry.hash.to_string(),
+        }
+    }
+}
+
+/// A part of the audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditPage {
+    /// Oldest first.
+    pub entries: Vec<AuditEntryView>,
+    /// Ask for `after=` this to go on; absent at the end.
+    pub next_after: Option<u64>,
+}
+
+/// Whether the audit log is the one that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditVerified {
+    /// Whether it is.
+    pub intact: bool,
+    /// Entries that were checked; absent when the log is broken.
+    pub entries: Option<u64>,
+    /// What is wrong; absent when the log is intact.
+    pub problem: Option<String>,
+}
+
+/// What is in canary, what was rolled back lately, and what is forced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OncallView {
+    /// Rollouts under way.
+    pub active: Vec<RolloutSummary>,
+    /// Rollouts that ended within the last 24 hours, newest first.
+    pub ended: Vec<RolloutSummary>,
+    /// Packs that are forced to stable.
+    pub forced: Vec<String>,
+    /// When this was read.
+    #[schema(value_type = String, format = DateTime)]
+    pub as_of: Timestamp,
+}
+
+/// One message of the stream of changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StreamEvent {
+    /// The pack that changed.
+    pub pack: String,
+    /// Its revision afterwards.
+    pub revision: u64,
+    /// The actions that went to the audit log.
+    pub actions: Vec<String>,
+}

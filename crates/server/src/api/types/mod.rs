@@ -1,0 +1,32 @@
+//! What the API says and takes, as the wire has it.
+//!
+//! Points in time are RFC 3339, weights and shares are percent, lengths of time are text such as
+//! `5m`. Everything reads back as well as it writes, so that a client can use the same types.
+
+mod audit;
+mod check;
+mod data;
+mod pack;
+mod problem;
+mod rollout;
+mod word;
+
+pub use audit::{AuditEntryView, AuditPage, AuditVerified, OncallView, StreamEvent};
+pub use check::{
+    CheckList, CheckOutcome, CheckSummaryView, CheckView, GateState, GateView, MetricStatus, MetricTier,
+    MetricUnit, MetricView, SeriesOfMetric, SeriesPoint, SeriesView, Verdict,
+};
+pub use data::{
+    CarriedView, CommandRequest, EventInput, EventValue, EventsAnswer, EventsRequest, ExplainView, PinView,
+    RejectedEvent, RenderedPrompt, ResolveReason, ResolveRequest, ResolveResponse, Variant,
+};
+pub use pack::{
+    AppliedOutcome, AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, PackSummary,
+    VersionDetail, VersionList, VersionView,
+};
+pub use problem::{FieldProblem, ProblemDetails, ProblemSeverity};
+pub use rollout::{
+    EndHow, EndView, ExposureView, HoldCause, HoldView, MeasuredShare, NextStepView, Phase, ProgressView,
+    RolloutKind, RolloutList, RolloutSummary, RolloutView, SidesView, SpanView, StepPlace, StepView,
+    TimelineView,
+};

@@ -1,0 +1,278 @@
+//! Puts the parts together: one process, one data directory, two listeners.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::api::guard::Guard;
+use crate::api::listen::Listener;
+use crate::api::{Parts, control_plane, data_plane};
+use crate::clock::Clock;
+use crate::control::{Control, LoadError, Salts};
+use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, Upstream, UpstreamError, UpstreamSettings};
+use crate::ingest::Ingest;
+use crate::pins::PinTable;
+use crate::resolve::Resolver;
+use crate::settings::Settings;
+use crate::signal;
+use crate::store::{Store, StoreError};
+
+/// The database in the data directory.
+pub const DATABASE: &str = "serin.db";
+/// The file in the data directory that one process at a time holds locked.
+pub const LOCK: &str = "serin.lock";
+/// How often the pin table is looked after.
+const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
+
+/// What a test replaces: the clock and the dice.
+pub struct Overrides {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Makes the salts of rollouts.
+    pub salts: Salts,
+    /// Makes ids of requests, events and sessions without a key.
+    pub ids: Ids,
+}
+
+impl Default for Overrides {
+    /// The machine's clock and randomness.
+    fn default() -> Self {
+        Self {
+            clock: Clock::System,
+            salts: Box::new(|| format!("{:032x}", rand::random::<u128>())),
+            ids: Ids::new(rand::random::<u128>),
+        }
+    }
+}
+
+impl std::fmt::Debug for Overrides {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Overrides").field("clock", &self.clock).finish_non_exhaustive()
+    }
+}
+
+/// Why a server did not start; nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("could not use the data directory {}: {source}\nhint: name a directory that this user may write to with `--data-dir`", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process uses the data directory.
+    #[error("the data directory {} is in use by another process\nhint: stop it, or name another directory with `--data-dir`", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An address cannot be listened on.
+    #[error(
+        "could not listen on {address} for the {plane}: {source}\nhint: another process may listen there; choose another address with `{flag}`"
+    )]
+    Listen {
+        /// `data plane` or `control plane`.
+        plane: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is stored cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The way to the provider cannot be set up.
+    #[error(transparent)]
+    Provider(#[from] UpstreamError),
+}
+
+/// A running server; dropping it stops it at once, [`Server::shutdown`] stops it in order.
+#[derive(Debug)]
+pub struct Server {
+    data: SocketAddr,
+    control_address: SocketAddr,
+    control: Arc<Control>,
+    gateway: Arc<Gateway>,
+    stop: watch::Sender<bool>,
+    serving: Vec<JoinHandle<()>>,
+    background: JoinSet<()>,
+    ingest: Ingest,
+    store: Store,
+    /// Held for as long as the server runs.
+    _lock: File,
+}
+
+impl Server {
+    /// Starts a server and returns once both listeners answer.
+    ///
+    /// # Errors
+    /// [`StartError`] tells what is in the way.
+    pub async fn start(settings: &Settings, overrides: Overrides) -> Result<Self, StartError> {
+        let lock = lock(&settings.data_dir)?;
+        let data = listen("data plane", settings.data.listen, "--listen").await?;
+        let control_listener = listen("control plane", settings.control.listen, "--control-listen").await?;
+        let Overrides { clock, salts, ids } = overrides;
+        let upstream = Upstream::new(&upstream_settings(settings))?;
+        let store = Store::open(&settings.data_dir.join(DATABASE)).await?;
+        let (signals, received) = signal::queue(settings.ingest_queue);
+        let ingest = Ingest::spawn(store.clone(), received);
+        let pins = PinTable::with_capacity_limit(settings.data.max_pins);
+        let started_at = clock.now();
+        let resolver = Arc::new(Resolver::new(pins, clock, signals));
+        let control = Control::load(store.clone(), Arc::clone(&resolver), salts, &settings.data_dir).await?;
+        let gateway = Arc::new(Gateway::new(resolver, upstream, gateway_settings(settings, ids.clone())));
+        let (stop, stopped) = watch::channel(false);
+        let parts = Arc::new(Parts {
+            control: Arc::clone(&control),
+            gateway: Arc::clone(&gateway),
+            reporter: ingest.reporter(),
+            ingest: Arc::clone(ingest.counts()),
+            ids,
+            retention: settings.retention,
+            started_at,
+            stop: stopped.clone(),
+        });
+        let keys = &settings.control.keys;
+        let (data_address, control_address) = (data.address(), control_listener.address());
+        let control_guard = Guard::control(control_address, keys, &settings.control.hosts);
+        let planes = [
+            (data, data_plane(Arc::clone(&parts), Guard::data(data_address, keys))),
+            (control_listener, control_plane(parts, control_guard)),
+        ];
+        let drain = settings.drain.as_std();
+        let serving = planes
+            .into_iter()
+            .map(|(listener, router)| tokio::spawn(listener.serve(router, stopped.clone(), drain)))
+            .collect();
+        let background = background(&control, settings);
+        tracing::info!(data = %data_address, control = %control_address, "serving on {data_address}, control plane on {control_address}");
+        Ok(Self {
+            data: data_address,
+            control_address,
+            control,
+            gateway,
+            stop,
+            serving,
+            background,
+            ingest,
+            store,
+            _lock: lock,
+        })
+    }
+
+    /// Where the data plane listens.
+    pub fn data_addr(&self) -> SocketAddr {
+        self.data
+    }
+
+    /// Where the control plane listens.
+    pub fn control_addr(&self) -> SocketAddr {
+        self.control_address
+    }
+
+    /// The control side.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// The gateway.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Stops accepting, lets requests under way end, and writes what waits for the store.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        for plane in self.serving.drain(..) {
+            if let Err(failed) = plane.await {
+                tracing::error!(error = %failed, "a listener ended badly");
+            }
+        }
+        self.background.shutdown().await;
+        self.ingest.shutdown().await;
+        self.store.close().await;
+    }
+}
+
+/// Makes the data directory and takes its lock.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let unusable = |source| StartError::DataDir { path: data_dir.to_owned(), source };
+    std::fs::create_dir_all(data_dir).map_err(unusable)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data_dir.join(LOCK))
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: data_dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+async fn listen(
+    plane: &'static str,
+    address: SocketAddr,
+    flag: &'static str,
+) -> Result<Listener, StartError> {
+    Listener::bind(address).await.map_err(|source| StartError::Listen { plane, address, flag, source })
+}
+
+fn upstream_settings(settings: &Settings) -> UpstreamSettings {
+    let provider = &settings.provider;
+    UpstreamSettings {
+        base_url: provider.base_url.clone(),
+        key: provider.key.clone(),
+        connect_timeout: provider.connect_timeout,
+        first_byte_timeout: provider.first_byte_timeout,
+        idle_timeout: provider.idle_timeout,
+    }
+}
+
+fn gateway_settings(settings: &Settings, ids: Ids) -> GatewaySettings {
+    let data = &settings.data;
+    GatewaySettings {
+        body_limit: data.body_limit,
+        session_headers: data.session_headers.clone(),
+        system_message: data.system_message,
+        stream_usage: if data.include_usage { StreamUsage::Add } else { StreamUsage::Leave },
+        allow_version_override: data.allow_version_override,
+        ..GatewaySettings::new(ids)
+    }
+}
+
+/// What runs beside the requests for as long as the server does.
+fn background(control: &Arc<Control>, settings: &Settings) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(control).run());
+    tasks.spawn(Arc::clone(control).watch_force_file());
+    tasks.spawn(Arc::clone(control).sweep(settings.retention));
+    tasks.spawn(maintain_pins(Arc::clone(control.resolver())));
+    tasks
+}
+
+async fn maintain_pins(resolver: Arc<Resolver>) {
+    let mut every = tokio::time::interval(MAINTAIN_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let resolver = Arc::clone(&resolver);
+        // Moving millions of pins to a larger table takes up to a second.
+        if tokio::task::spawn_blocking(move || resolver.pins.maintain()).await.is_err() {
+            tracing::error!("looking after the pin table broke off");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The log, and the metrics in the OpenMetrics text format.
+//!
+//! Metrics are counted where things happen and gathered here for each scrape. Labels come from the names of packs,
+//! the versions under way and fixed words, so that their number stays bounded.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+use serin_core::aggregate::Tally;
+use serin_core::ids::PackName;
+use serin_core::observation::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use crate::api::types::SidesView;
+use crate::api::view::percent;
+use crate::control::Control;
+use crate::control::view::PackView;
+use crate::gateway::GatewayCounts;
+use crate::ingest::IngestCounts;
+use crate::settings::{LogFormat, LogSettings};
+
+/// The media type of the metrics.
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The longest time that a scrape waits for what is known of one pack.
+const PACK_WITHIN: Duration = Duration::from_secs(2);
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter cannot be read.
+    #[error(
+        "could not read log.filter {filter:?}: {problem}; hint: write `info` or `info,serin_server=debug`"
+    )]
+    Filter {
+        /// The filter as given.
+        filter: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is a log already.
+    #[error("the log is set up already")]
+    Twice,
+}
+
+/// Writes the log of this process to standard error, as the settings say.
+///
+/// # Errors
+/// [`LogError`] when the filter is wrong or there is a log already.
+pub fn init(settings: &LogSettings) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(&settings.filter)
+        .map_err(|error| LogError::Filter { filter: settings.filter.clone(), problem: error.to_string() })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match settings.format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    set.map_err(|_| LogError::Twice)
+}
+
+/// Where the metrics come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The control side.
+    pub control: &'a Control,
+    /// What the ingest counts.
+    pub ingest: &'a IngestCounts,
+    /// What the gateway counts.
+    pub gateway: &'a GatewayCounts,
+    /// When the server started.
+    pub started_at: Timestamp,
+}
+
+/// All metrics as text.
+pub async fn metrics(sources: Sources<'_>) -> String {
+    let mut registry = Registry::with_prefix("serin");
+    process(&mut registry, sources);
+    gateway(&mut registry, sources.gateway);
+    ingest(&mut registry, sources);
+    control(&mut registry, sources.control);
+    packs(&mut registry, sources.control).await;
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a string cannot fail");
+    text
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register(name, help, ConstCounter::new(value));
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// Counts as a gauge holds them.
+fn gauge_of(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register(name, help, ConstGauge::new(gauge_of(value)));
+}
+
+fn process(registry: &mut Registry, sources: Sources<'_>) {
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    let info = prometheus_client::metrics::info::Info::new(version);
+    registry.register("build", "The release", info);
+    let start = ConstGauge::new(sources.started_at.as_second());
+    registry.register("start_time_seconds", "When the server started, in seconds since 1970", start);
+}
+
+fn gateway(registry: &mut Registry, counts: &GatewayCounts) {
+    let registry = registry.sub_registry_with_prefix("gateway");
+    for (name, help, count) in [
+        ("requests", "All requests", &counts.requests),
+        ("passed", "Requests that passed through without a prompt of ours", &counts.passed),
+        ("succeeded", "Requests that got a prompt and a complete answer", &counts.succeeded),
+        ("provider_failed", "Requests with a prompt that the provider failed", &counts.provider_failed),
+        (
+            "request_failed",
+            "Requests with a prompt that were refused or could not be rendered",
+            &counts.request_failed,
+        ),
+        ("client_left", "Requests with a prompt whose client left first", &counts.client_left),
+        ("refused", "Requests that the gateway answered with an error of its own", &counts.refused),
+        ("provider_unreachable", "Requests for which the provider could not be reached", &counts.unreachable),
+        (
+            "provider_timeouts",
+            "Requests for which the provider did not begin to answer in time",
+            &counts.timed_out,
+        ),
+        ("answers_too_large", "Answers that were too large to be observed in full", &counts.tap_overflow),
+        ("answers_unreadable", "Answers in a form that cannot be read", &counts.tap_unreadable),
+        (
+            "history_without_session",
+            "Requests that bring a history and no session; these may change versions between turns",
+            &counts.history_without_session,
+        ),
+        ("version_overrides", "Requests that named their version", &counts.version_overrides),
+        (
+            "usage_chunks_removed",
+            "Chunks with the usage that clients had not asked for",
+            &counts.usage_chunks_removed,
+        ),
+    ] {
+        counter(registry, name, help, load(count));
+    }
+}
+
+fn ingest(registry: &mut Registry, sources: Sources<'_>) {
+    let resolver = sources.control.resolver();
+    let dropped = resolver.signals.dropped();
+    let counts = sources.ingest;
+    {
+        let registry = registry.sub_registry_with_prefix("queue");
+        counter(
+            registry,
+            "dropped_contacts",
+            "Assignments that did not fit into the queue",
+            dropped.contacts(),
+        );
+        counter(registry, "dropped_facts", "Facts that did not fit into the queue", dropped.facts());
+    }
+    {
+        let registry = registry.sub_registry_with_prefix("ingest");
+        counter(registry, "facts", "Facts that are stored and counted", counts.written());
+        counter(registry, "contacts", "Assignments that are stored", counts.contacts());
+        counter(registry, "duplicates", "Facts whose id was counted before", counts.duplicates());
+        counter(
+            registry,
+            "dropped",
+            "Facts dropped because the store was away for too long",
+            counts.dropped(),
+        );
+        counter(registry, "batches", "Transactions that were committed", counts.batches());
+        counter(registry, "failures", "Transactions that failed", counts.failures());
+        gauge(registry, "waiting", "Assignments and facts that wait for the store", counts.waiting());
+    }
+    let registry = registry.sub_registry_with_prefix("sessions");
+    let pins = &resolver.pins;
+    gauge(
+        registry,
+        "pinned",
+        "Sessions that keep their version",
+        u64::try_from(pins.len()).unwrap_or(u64::MAX),
+    );
+    gauge(registry, "pinned_bytes", "Memory of the pins", u64::try_from(pins.bytes()).unwrap_or(u64::MAX));
+    counter(
+        registry,
+        "unpinned",
+        "New sessions that got stable without a pin because the table was full",
+        load(&resolver.counts.unpinned),
+    );
+    counter(
+        registry,
+        "wait_timeouts",
+        "New sessions that waited in vain for a change of weight",
+        load(&resolver.counts.wait_timeouts),
+    );
+    counter(registry, "keyless", "Requests without a session", load(&resolver.counts.keyless));
+}
+
+fn control(registry: &mut Registry, control: &Control) {
+    let registry = registry.sub_registry_with_prefix("control");
+    let counts = &control.counts;
+    for (name, help, count) in [
+        ("ticks", "Ticks of rollouts", &counts.ticks),
+        ("transitions", "Transitions that were committed", &counts.transitions),
+        ("conflicts", "Commits that found that somebody else was first", &counts.conflicts),
+        ("store_failures", "Ticks and commits that the store failed", &counts.store_failures),
+        ("put_off", "Changes of weight put off because pins were not durable in time", &counts.put_off),
+    ] {
+        counter(registry, name, help, load(count));
+    }
+}
+
+/// Labels of one series.
+type Labels = Vec<(&'static str, String)>;
+type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+type Counters = Family<Labels, Counter>;
+
+/// What is shown of every pack.
+#[derive(Debug, Default)]
+struct PackMetrics {
+    weight: Gauges,
+    forced: Gauges,
+    active: Gauges,
+    phase: Gauges,
+    holds: Gauges,
+    failed_checks: Gauges,
+    share: Gauges,
+    sessions: Counters,
+    requests: Counters,
+    failures: Counters,
+}
+
+async fn packs(registry: &mut Registry, control: &Control) {
+    let metrics = PackMetrics::default();
+    let mut unread = 0_u64;
+    for name in control.names().await {
+        match tokio::time::timeout(PACK_WITHIN, control.view(&name)).await {
+            Ok(Ok(Some(view))) => metrics.add(&name, &view),
+            Ok(Ok(None)) => {}
+            // The store is away: what it would tell is absent, and that it is shows.
+            Ok(Err(_)) | Err(_) => unread += 1,
+        }
+    }
+    gauge(
+        registry,
+        "packs_unread",
+        "Packs that this scrape could not read, because the store is away",
+        unread,
+    );
+    let PackMetrics {
+        weight,
+        forced,
+        active,
+        phase,
+        holds,
+        failed_checks,
+        share,
+        sessions,
+        requests,
+        failures,
+    } = metrics;
+    let pack = registry.sub_registry_with_prefix("pack");
+    pack.register("weight_percent", "Set share of new sessions that get the canary", weight);
+    pack.register("forced", "1 while everything is forced to stable", forced);
+    let rollout = registry.sub_registry_with_prefix("rollout");
+    rollout.register("active", "1 while a rollout is under way", active);
+    rollout.register("phase", "1 for the phase of the current or latest rollout", phase);
+    rollout.register("hold", "1 for each cause that holds the rollout", holds);
+    rollout.register("failed_checks", "Failed checks in a row", failed_checks);
+    rollout.register("canary_share_percent", "Measured share of the canary over the whole rollout", share);
+    rollout.register("sessions", "Sessions assigned in the current or latest rollout", sessions);
+    rollout.register("requests", "Requests seen in the current or latest rollout", requests);
+    rollout.register("failures", "Requests that failed in the current or latest rollout", failures);
+}
+
+impl PackMetrics {
+    fn add(&self, name: &PackName, view: &PackView) {
+        let pack = || ("pack", name.to_string());
+        let flag = |on: bool| f64::from(u8::from(on));
+        let active = view.state.active();
+        let weight = active.map_or(0.0, |(rollout, _)| rollout.weight().percent());
+        self.weight.get_or_create(&vec![pack()]).set(weight);
+        self.forced.get_or_create(&vec![pack()]).set(flag(view.forced));
+        self.active.get_or_create(&vec![pack()]).set(flag(active.is_some()));
+        if let Some((_, active)) = active {
+            self.failed_checks.get_or_create(&vec![pack()]).set(f64::from(active.failed_checks));
+            for cause in active.holds.keys() {
+                self.holds.get_or_create(&vec![pack(), ("cause", cause.to_string())]).set(1.0);
+            }
+        }
+        let (Some(rollout), Some(measured)) = (&view.state.rollout, &view.measured) else { return };
+        self.phase.get_or_create(&vec![pack(), ("phase", rollout.phase(&view.plan).to_string())]).set(1.0);
+        let assigned = measured.assigned.iter().fold(SidesView::default(), |sum, assigned| SidesView {
+            stable: sum.stable + assigned.stable,
+            canary: sum.canary + assigned.canary,
+        });
+        let shown = &measured.shown;
+        let requests = SidesView { stable: shown.stable.requests, canary: shown.canary.requests };
+        for (of, sides) in [("sessions", assigned), ("requests", requests)] {
+            if let Some(share) = percent(sides) {
+                self.share.get_or_create(&vec![pack(), ("of", of.to_owned())]).set(share);
+            }
+        }
+        for (variant, version, sessions, tally) in [
+            ("stable", &rollout.stable, assigned.stable, &shown.stable),
+            ("canary", &rollout.canary, assigned.canary, &shown.canary),
+        ] {
+            let labels = vec![pack(), ("variant", variant.to_owned()), ("version", version.to_string())];
+            self.sessions.get_or_create(&labels).inc_by(sessions);
+            self.requests.get_or_create(&labels).inc_by(tally.requests);
+            self.failures(&labels, tally);
+        }
+    }
+
+    fn failures(&self, labels: &Labels, tally: &Tally) {
+        for kind in [ErrorKind::Provider, ErrorKind::Request, ErrorKind::App] {
+            let word = match kind {
+                ErrorKind::Provider => "provider",
+                ErrorKind::Request => "request",
+                ErrorKind::App => "app",
+            };
+            let mut labels = labels.clone();
+            labels.push(("kind", word.to_owned()));
+            self.failures.get_or_create(&labels).inc_by(tally.errors.get(&kind).copied().unwrap_or(0));
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The whole server over HTTP: real listeners, a real store, a manual clock, a stand-in provider.
+
+mod app;
+mod data_plane;
+mod documents;
+mod guards;
+mod lifecycle;
+mod problems;
+mod starts;
