@@ -32,7 +32,7 @@ pub(crate) struct ServeArgs {
     /// The address of the control plane, with the API [default: 127.0.0.1:8981]
     #[arg(long, value_name = "ADDRESS")]
     control_listen: Option<String>,
-    /// The base URL of the LLM provider [default: https://api.openai.com/v1]
+    /// The base URL of the LLM provider; the one of OpenAI when left out
     #[arg(long, value_name = "URL")]
     provider: Option<String>,
     /// How the log is written: text or json [default: text]

@@ -1,12 +1,12 @@
 //! The pins of all live sessions, in memory.
 //!
 //! A request reads, touches and makes pins without a lock: all that moves are atomic words. Pins lie
-//! in one [`Table`] that starts small; once four fifths of its slots are used, a successor of
+//! in one `Table` that starts small; once four fifths of its slots are used, a successor of
 //! 15/8 slots per live pin takes over, and every insert and [`PinTable::maintain`] moves a part of
 //! the pins across. Slots of pins that ended are given up with the old table.
 //!
 //! Both tables exist during such a move, and one rule keeps them from contradicting each other:
-//! **whoever wants a pin carries it across first** ([`Table::carry`]) and then works on the
+//! **whoever wants a pin carries it across first** (`Table::carry`) and then works on the
 //! successor alone. Carrying freezes what the old table says about the session, also that it says
 //! nothing, so whoever still works there fails and comes back.
 

@@ -25,6 +25,8 @@ const STABLE: f64 = 0.06;
 const RUNS: u64 = 1_000;
 /// The usual point of a two-sided 95 % test.
 const Z95: f64 = 1.96;
+/// The top of the picture of evidence.
+const HIGHEST: f64 = 12.0;
 /// The natural logarithm of 1/0.05.
 const LIMIT: f64 = 2.995_732_273_553_991;
 
@@ -221,12 +223,18 @@ fn over_minutes(values: &[f64]) -> Vec<(f64, f64)> {
     (1..).map(f64::from).zip(values.iter().copied()).collect()
 }
 
+/// The points up to the first one that leaves the chart.
+fn until_above(points: Vec<(f64, f64)>, highest: f64) -> Vec<(f64, f64)> {
+    let kept = points.iter().position(|(_, y)| *y > highest).map_or(points.len(), |first| first + 1);
+    points.into_iter().take(kept).collect()
+}
+
 /// Three rollouts: how the evidence grows, and where it acts.
 fn evidence_over_time() -> Chart {
     let line = |label: &str, class, canary: f64, label_at| Line {
         label: label.to_owned(),
         class,
-        points: over_minutes(&evidence(&rollout(7, |_| [STABLE, canary]))),
+        points: until_above(over_minutes(&evidence(&rollout(7, |_| [STABLE, canary]))), HIGHEST),
         label_at,
     };
     let minutes = f64::from(u16::try_from(MINUTES).expect("35"));
@@ -235,7 +243,7 @@ fn evidence_over_time() -> Chart {
         x_label: "minutes since evidence began, 10 sessions/s, 10 to 90 % canary",
         y_label: "ln E",
         x: axis(0.0, minutes, &[0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0]),
-        y: axis(-3.0, 12.0, &[-3.0, 0.0, 3.0, 6.0, 9.0, 12.0]),
+        y: axis(-3.0, HIGHEST, &[-3.0, 0.0, 3.0, 6.0, 9.0, 12.0]),
         lines: vec![
             Line {
                 label: "rolls back from here on (E = 20)".to_owned(),
@@ -243,7 +251,7 @@ fn evidence_over_time() -> Chart {
                 points: vec![(0.0, LIMIT), (minutes, LIMIT)],
                 label_at: (22.0, LIMIT + 0.35),
             },
-            line("canary 80 %", "a", 0.20, (2.3, 11.2)),
+            line("canary 80 %", "a", 0.20, (3.0, 10.5)),
             line("canary 90 %", "b", 0.10, (12.5, 9.6)),
             line("canary 94 %, healthy", "c", STABLE, (22.0, -2.3)),
         ],
@@ -277,7 +285,7 @@ fn false_rollbacks() -> Chart {
                 label: "the promise: 5 %".to_owned(),
                 class: "limit",
                 points: vec![(0.0, 5.0), (35.0, 5.0)],
-                label_at: (0.4, 7.5),
+                label_at: (28.0, 6.4),
             },
             line(
                 "z test, both variants drift from 4 to 10 % failures",
@@ -286,8 +294,8 @@ fn false_rollbacks() -> Chart {
                 (7.5, 90.0),
             ),
             line("z test", "b", of(&steady, z_values, Z95), (26.0, 27.0)),
-            line("Serin, both drift", "d", of(&drifting, evidence, LIMIT), (14.0, 9.5)),
-            line("Serin", "c", of(&steady, evidence, LIMIT), (27.0, 9.5)),
+            line("Serin, both drift", "d", of(&drifting, evidence, LIMIT), (7.0, 1.9)),
+            line("Serin", "c", of(&steady, evidence, LIMIT), (20.0, 1.9)),
         ],
     }
 }
@@ -315,7 +323,7 @@ fn detectable_harm() -> Chart {
         y: axis(0.0, 50.0, &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0]),
         lines: vec![
             line("success_rate >= 90%", "a", 0.10, (60.0, 31.0)),
-            line("latency_p99 <= limit", "d", 0.01, (24.0, 12.5)),
+            line("latency_p99 <= limit", "d", 0.01, (24.0, 5.0)),
             Line {
                 label: "10 % are accepted".to_owned(),
                 class: "limit",
