@@ -15,6 +15,7 @@ mod plan;
 mod provider;
 mod render;
 mod serve;
+mod simulate;
 mod status;
 mod status_view;
 mod terminal;
@@ -45,6 +46,7 @@ enum Command {
     Lint(lint::LintArgs),
     Diff(diff::DiffArgs),
     Plan(plan::PlanArgs),
+    Simulate(simulate::SimulateArgs),
     Analyze(analyze::AnalyzeArgs),
     Apply(apply::ApplyArgs),
     Get(list::GetArgs),
@@ -104,6 +106,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Lint(args) => lint::run(&args),
         Command::Diff(args) => diff::run(&args).await,
         Command::Plan(args) => plan::run(&args).await,
+        Command::Simulate(args) => simulate::run(&args).await,
         Command::Analyze(args) => analyze::run(&args),
         Command::Apply(args) => apply::run(&args).await,
         Command::Get(args) => list::get(&args).await,

@@ -298,7 +298,8 @@ fn nothing_is_left_unfinished_skipped_or_slept_through() {
             // A benchmark lets processes of its own come to rest between two measurements.
             let is_measuring = path.contains("/benches/");
             for (number, line) in (1..).zip(text.lines()) {
-                let is_banned = |word: &&&str| line.contains(**word) && !(is_measuring && word.ends_with("sleep"));
+                let is_banned =
+                    |word: &&&str| line.contains(**word) && !(is_measuring && word.ends_with("sleep"));
                 if let Some(word) = BANNED.iter().find(is_banned) {
                     broken.push(format!("{path}:{number}: {word}"));
                 }

@@ -26,6 +26,7 @@ fn baseline(pack: &Pack, metric: &str) -> Baseline {
         cap: None,
         edge: Some(100.0),
         margin: Some(0.01),
+        delay_p99_ms: None,
         sessions: 1_000,
     };
     Baseline {

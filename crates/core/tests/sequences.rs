@@ -114,6 +114,7 @@ fn baseline(pack: &Pack) -> Baseline {
         cap: None,
         edge: None,
         margin: None,
+        delay_p99_ms: None,
         sessions: 500,
     };
     Baseline {

@@ -69,8 +69,9 @@ pub struct Proportion {
 }
 
 impl Proportion {
+    /// The share of some runs among all of them.
     #[expect(clippy::cast_precision_loss, reason = "counts of runs stay far below 2^52")]
-    fn of(count: usize, runs: usize) -> Self {
+    pub fn of(count: usize, runs: usize) -> Self {
         const Z: f64 = 1.959_963_984_540_054;
         let (n, share) = (runs.max(1) as f64, count as f64 / runs.max(1) as f64);
         let middle = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);

@@ -12,7 +12,10 @@
 //! `cargo bench -p serin-cli --bench serving -- json pins` runs the named parts only:
 //! `json`, `stream`, `paced`, `latency`, `pins`, `memory`.
 
-#![expect(clippy::disallowed_methods, reason = "processes of this benchmark come to rest between measurements")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "processes of this benchmark come to rest between measurements"
+)]
 
 mod load;
 mod pins;

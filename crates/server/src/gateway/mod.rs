@@ -9,6 +9,7 @@
 
 mod answer;
 mod body;
+mod connections;
 mod identity;
 mod observer;
 mod refusal;
@@ -40,11 +41,12 @@ pub use request::{PROMPT, VARIABLES, VERSION};
 pub use settings::{GatewayCounts, GatewaySettings, Ids, StreamUsage, SystemMessage};
 pub use upstream::{BaseUrl, InvalidBaseUrl, Secret, Upstream, UpstreamError, UpstreamSettings};
 
+use self::connections::RequestBody;
 use self::observer::{Ending, Observer};
 use self::request::{ChatBody, Messages, PromptRef, VariablesSource};
 use self::splice::{Additions, splice};
 use self::tap::{Tap, Watch};
-use self::upstream::{RequestBody, SendError};
+use self::upstream::SendError;
 use crate::resolve::{ResolveError, Resolved, Resolver, Visit};
 
 /// Tells which side of the comparison answered.

@@ -4,25 +4,17 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
-use http_body_util::{Either, Full};
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::connections::{AnswerBody, Connections, RequestBody, Unanswered};
 use super::refusal::Refusal;
-
-/// The body of a request to the provider: in one piece, or streamed through.
-pub(super) type RequestBody = Either<Full<Bytes>, Body>;
 
 /// Headers of one connection only, besides those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -104,23 +96,24 @@ impl BaseUrl {
         Ok(Self { scheme, authority, v1, root, as_written: text.to_owned() })
     }
 
-    /// Where a path of the gateway leads.
-    fn join(&self, path: Option<&PathAndQuery>) -> Uri {
+    /// Where connections go.
+    fn host(&self) -> Uri {
+        let builder = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+        builder.path_and_query("/").build().expect("scheme, host and path make an address")
+    }
+
+    /// The path at the provider that a path of the gateway stands for.
+    fn join(&self, path: Option<&PathAndQuery>) -> PathAndQuery {
         let path = path.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let text = path.as_str();
         let below_v1 =
             text.strip_prefix("/v1").filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
-        let joined = match below_v1 {
+        match below_v1 {
             Some(_) if self.v1 == "/v1" => path,
             None if self.root.is_empty() => path,
             Some(rest) => together(&self.v1, rest),
             None => together(&self.root, text),
-        };
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(joined);
-        Uri::from_parts(parts).expect("scheme, host and path make an address")
+        }
     }
 }
 
@@ -176,7 +169,7 @@ pub enum UpstreamError {
 
 /// The provider, with a pool of connections to it.
 pub struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, RequestBody>,
+    connections: Connections,
     base_url: BaseUrl,
     host: HeaderValue,
     authorization: Option<HeaderValue>,
@@ -214,11 +207,7 @@ impl Upstream {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(settings.idle_timeout)
-            .set_host(false)
-            .build(connector);
+        let connections = Connections::new(connector, settings.base_url.host(), settings.idle_timeout);
         let authorization = match &settings.key {
             None => None,
             Some(key) => {
@@ -230,12 +219,12 @@ impl Upstream {
         };
         let base_url = settings.base_url.clone();
         let host = HeaderValue::from_str(base_url.authority.as_str()).expect("a host is valid in a header");
-        Ok(Self { client, base_url, host, authorization, first_byte_timeout: settings.first_byte_timeout })
+        Ok(Self { connections, base_url, host, authorization, first_byte_timeout: settings.first_byte_timeout })
     }
 
     /// Turns a request to the gateway into one to the provider.
     pub(super) fn address(&self, parts: &mut request::Parts) {
-        parts.uri = self.base_url.join(parts.uri.path_and_query());
+        parts.uri = Uri::from(self.base_url.join(parts.uri.path_and_query()));
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         let headers = &mut parts.headers;
@@ -263,20 +252,23 @@ impl Upstream {
     ///
     /// # Errors
     /// [`SendError`] when no answer begins.
-    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
-        let answer = tokio::time::timeout(self.first_byte_timeout, self.client.request(request)).await;
+    pub(super) async fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<AnswerBody>, SendError> {
+        let answer = tokio::time::timeout(self.first_byte_timeout, self.connections.send(request)).await;
+        let unreachable = |what: &str, error: &(dyn Error + 'static)| {
+            let message = format!("{what} the provider at {}: {}", self.base_url, root_cause(error));
+            SendError::Unreachable(Refusal::new(StatusCode::BAD_GATEWAY, "provider_unreachable", message))
+        };
         match answer {
             Ok(Ok(mut response)) => {
                 strip_hop_by_hop(response.headers_mut());
                 *response.version_mut() = Version::HTTP_11;
                 Ok(response)
             }
-            Ok(Err(error)) => {
-                let what = if error.is_connect() { "could not connect to" } else { "got no answer from" };
-                let message = format!("{what} the provider at {}: {}", self.base_url, root_cause(&error));
-                let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "provider_unreachable", message);
-                Err(SendError::Unreachable(refusal))
-            }
+            Ok(Err(Unanswered::NotConnected(error))) => Err(unreachable("could not connect to", &*error)),
+            Ok(Err(Unanswered::Broken(error))) => Err(unreachable("got no answer from", &error)),
             Err(_) => {
                 let seconds = self.first_byte_timeout.as_secs_f64();
                 let message =
@@ -325,7 +317,8 @@ mod tests {
 
     fn joined(base: &str, path: &str) -> String {
         let path: PathAndQuery = path.parse().unwrap();
-        BaseUrl::parse(base).unwrap().join(Some(&path)).to_string()
+        let base = BaseUrl::parse(base).unwrap();
+        format!("{}{}", base.host().to_string().trim_end_matches('/'), base.join(Some(&path)))
     }
 
     #[test]

@@ -56,6 +56,24 @@ async fn the_rollout_moves_with_the_clock_and_shows_where_it_is() {
 }
 
 #[tokio::test]
+async fn at_low_traffic_the_rollout_says_what_it_cannot_see() {
+    let app = TestApp::start().await.with_canary().await;
+    for n in 0..12 {
+        let session = json!({"pack": "support-prompts", "session": format!("s{n}")});
+        assert_eq!(app.data("/v1/resolve", &session).await.status, 200);
+        app.pass(100).await;
+    }
+    let pack: PackDetail = app.get("/api/v1/packs/support-prompts").await.read();
+    let rate = pack.sessions_per_second.expect("twelve sessions have a rate");
+    assert!((rate - 0.01).abs() < 0.001, "{rate}");
+    let notes = pack.rollout.unwrap().notes;
+    assert!(
+        notes[0].starts_with("At this traffic Serin can catch a collapse, not a small decline"),
+        "{notes:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_order_is_carried_out_recorded_and_told() {
     let app = TestApp::start().await.with_canary().await;
     let paused: CarriedView = app.order("pause", r#"{"reason": "lunch"}"#).await.read();

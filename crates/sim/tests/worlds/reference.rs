@@ -1,0 +1,127 @@
+//! The settings that the reference numbers of the evidence engine rest on, for tests and for `make bench`.
+//!
+//! The references know no Observing step: evidence is there from the first minute. A rollout here begins with one
+//! minute of it, because comparisons never count its sessions; what is called minute 0 is the minute after it.
+
+use serin_sim::Scenario;
+
+/// Minutes before the first session counts in a comparison.
+pub(crate) const BEFORE: u64 = 1;
+
+/// 10-20-30-40-50-70-90 % for five minutes each, after one minute that no comparison counts.
+const TIMETABLE: &str = "steps: [{weight: 9.99%, hold: 0s}, {weight: 10%, hold: 5m}, {weight: 20%, hold: 5m}, \
+     {weight: 30%, hold: 5m}, {weight: 40%, hold: 5m}, {weight: 50%, hold: 5m}, {weight: 70%, hold: 5m}, \
+     {weight: 90%, hold: 5m}, {weight: 100%, hold: 1m}]";
+
+/// Both gates of the first manifest of the design page, on the reference timetable.
+pub(crate) fn two_gates() -> String {
+    let success = "{name: success_rate, threshold: 90%, comparison: '>='}";
+    let latency = "{name: latency_p99, threshold: 3000ms, comparison: '<='}";
+    let rules = "failureThreshold: 2, initialDelay: 0s";
+    manifest(&format!("{{{TIMETABLE}, analysis: {{metrics: [{success}, {latency}], {rules}}}}}"))
+}
+
+/// One metric compared with stable at next to no margin, read at the first response.
+pub(crate) fn compared(metric: &str) -> String {
+    manifest(&format!("{{{TIMETABLE}, analysis: {{metrics: [{}], initialDelay: 0s}}}}", gate(metric)))
+}
+
+/// The same with the default ramp: five minutes of Observing come first, and nothing decides in them.
+pub(crate) fn compared_after_observing(metric: &str) -> String {
+    manifest(&format!("{{analysis: {{metrics: [{}]}}}}", gate(metric)))
+}
+
+/// The same at 10 % for as long as it takes, looked at every second.
+pub(crate) fn compared_all_the_time(metric: &str) -> String {
+    let steps = "steps: [{weight: 9.99%, hold: 0s}, {weight: 10%, hold: 1h}, {weight: 100%, hold: 1m}]";
+    let analysis = format!("metrics: [{}], initialDelay: 0s, interval: 1s", gate(metric));
+    manifest(&format!("{{{steps}, analysis: {{{analysis}}}}}"))
+}
+
+/// Ten metrics compared with stable, most of which say the same in other words.
+pub(crate) fn ten_metrics() -> String {
+    let names = [
+        "success_rate",
+        "error_rate",
+        "latency_avg",
+        "latency_p50",
+        "latency_p90",
+        "latency_p95",
+        "latency_p99",
+        "output_tokens_avg",
+        "cost_avg",
+        "refusal_rate",
+    ];
+    let gates: Vec<String> = names.into_iter().map(gate).collect();
+    manifest(&format!("{{{TIMETABLE}, analysis: {{metrics: [{}], initialDelay: 0s}}}}", gates.join(", ")))
+}
+
+fn gate(metric: &str) -> String {
+    let margin = match metric {
+        name if name.starts_with("latency") => "1ms",
+        name if name.ends_with("_rate") => "0.001pp",
+        _ => "0.001",
+    };
+    format!("{{name: {metric}, compareTo: stable, maxRegression: {margin}, maturity: 0s}}")
+}
+
+/// A manifest for 2.4.0 with this text as `spec.rollout`, given in YAML flow style.
+pub(crate) fn manifest(rollout: &str) -> String {
+    format!(
+        "apiVersion: omnia.altairalabs.ai/v1alpha1\nkind: PromptPack\nmetadata: {{name: support-prompts}}\n\
+         spec: {{version: \"2.4.0\", rollout: {rollout}}}\n"
+    )
+}
+
+/// What the world does to two versions that are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum World {
+    /// Nothing.
+    Steady,
+    /// Failures of both grow from 4 to 10 %.
+    Drift,
+    /// Both fail for three minutes.
+    Outage,
+}
+
+/// Two versions that are the same, at some sessions per second.
+pub(crate) fn equal(sessions_per_s: u32, world: World) -> Scenario {
+    let changes = match world {
+        World::Steady => "",
+        World::Drift => "{of: both, from: 0s, over: 35m, truth: {success_rate: 0.90}}",
+        World::Outage => "{of: both, from: 12m, until: 15m, truth: {success_rate: 0.4}}",
+    };
+    scenario(&format!(
+        "{{name: equal, harmful: false, traffic: {{sessions_per_s: {sessions_per_s}}}, stable: {{success_rate: 0.96, \
+         latency_median_ms: 1200, latency_p99_ms: 2400, output_tokens: 300, cost: 0.01, refusal_rate: 0.03}}, \
+         changes: [{changes}]}}"
+    ))
+}
+
+/// Stable succeeds at 94 %, and the canary at another rate from a minute on, at 10 sessions per second.
+pub(crate) fn drop_to(rate: f64, from_minute: u64) -> Scenario {
+    scenario(&format!(
+        "{{name: drop, harmful: true, stable: {{success_rate: 0.94}}, \
+         changes: [{{of: canary, from: {from_minute}m, truth: {{success_rate: {rate}}}}}]}}"
+    ))
+}
+
+/// Both versions at a success rate and a 99th percentile of latency, and a canary that is slower from a minute on.
+pub(crate) fn slower(success_rate: f64, p99_ms: f64, shift_ms: f64, from_minute: u64) -> Scenario {
+    scenario(&format!(
+        "{{name: slower, harmful: {}, stable: {{success_rate: {success_rate}, latency_median_ms: 1130, \
+         latency_p99_ms: {p99_ms}}}, changes: [{{of: canary, from: {from_minute}m, \
+         truth: {{latency_shift_ms: {shift_ms}}}}}]}}",
+        shift_ms > 0.0
+    ))
+}
+
+/// The same scenario at other traffic.
+pub(crate) fn at(sessions_per_s: f64, mut scenario: Scenario) -> Scenario {
+    scenario.traffic.sessions_per_s = sessions_per_s;
+    scenario
+}
+
+pub(crate) fn scenario(yaml: &str) -> Scenario {
+    Scenario::parse(yaml).expect("a scenario")
+}
