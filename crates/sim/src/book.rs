@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serin_core::aggregate::{Counters, Tally};
 use serin_core::analysis::{Assigned, Cell, Evidence, Sides};
 use serin_core::evidence::{Baseline, PlannedMeasure, SessionFacts, fold, fold_ages, freeze, measures};
@@ -230,6 +232,18 @@ impl Book {
         }
     }
 
+    /// Forgets everything but what is stored, as a crash does.
+    pub(crate) fn crash(&mut self) {
+        match &mut self.cells {
+            Cells::ByCore(cells) => cells.values_mut().for_each(store_and_read),
+            // Simulated rollouts do not crash.
+            Cells::Dense(_) => {}
+        }
+        for tallies in [&mut self.shown, &mut self.recent] {
+            store_and_read(tallies);
+        }
+    }
+
     /// A check was made: what comes from now on is recent.
     pub(crate) fn checked(&mut self) {
         self.recent = Sides::default();
@@ -331,4 +345,10 @@ impl Book {
         }
         None
     }
+}
+
+/// Writes a value and reads it back, as a restart does.
+fn store_and_read<T: Serialize + DeserializeOwned>(value: &mut T) {
+    let stored = serde_json::to_string(value).expect("counters are plain data");
+    *value = serde_json::from_str(&stored).expect("what was written can be read");
 }

@@ -42,6 +42,8 @@ pub enum Applied {
 /// A version as it was published.
 #[derive(Debug, Clone)]
 struct Known {
+    /// As it was applied, from which the plan is read again after a crash.
+    manifest: String,
     plan: Plan,
     published: Published,
 }
@@ -101,7 +103,7 @@ impl Controller {
                 Applied::Changed(change)
             }
         };
-        self.versions.insert(version, Known { plan, published: digests });
+        self.versions.insert(version, Known { manifest: manifest.to_owned(), plan, published: digests });
         Ok(applied)
     }
 
@@ -152,6 +154,9 @@ impl Controller {
         if let Some(pack) = &self.pack {
             let stored = serde_json::to_string(pack).expect("a pack state is plain data");
             self.pack = Some(serde_json::from_str(&stored).expect("what was written can be read"));
+        }
+        for known in self.versions.values_mut() {
+            known.plan = parse::parse(&known.manifest).expect("it was read before").plan;
         }
     }
 

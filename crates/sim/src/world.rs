@@ -251,6 +251,7 @@ impl World {
     /// Kills the control side: it goes on from what was stored.
     pub fn crash(&mut self) {
         self.controller.crash();
+        self.book.crash();
     }
 
     /// Runs for a length of time.

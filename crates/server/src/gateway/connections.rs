@@ -69,12 +69,17 @@ pub(super) struct AnswerBody {
     line: Option<Box<Line>>,
     idle: Arc<Idle>,
     has_ended: bool,
+    /// Whether frames were handed out that the client's connection may still hold back.
+    has_unflushed: bool,
+    /// How the answer broke off, told after the frames before it had their chance to leave.
+    broken: Option<hyper::Error>,
 }
 
 impl Connections {
     /// Opens no connection yet; unused ones are kept for `idle_timeout`.
     pub(super) fn new(connector: HttpsConnector<HttpConnector>, to: Uri, idle_timeout: Duration) -> Self {
-        let idle = Idle { lines: Mutex::default(), timeout: idle_timeout, is_watched: AtomicBool::new(false) };
+        let idle =
+            Idle { lines: Mutex::default(), timeout: idle_timeout, is_watched: AtomicBool::new(false) };
         Self { connector, to, idle: Arc::new(idle) }
     }
 
@@ -99,8 +104,14 @@ impl Connections {
                 Ok(answer) => {
                     Idle::watch(&self.idle);
                     let idle = Arc::clone(&self.idle);
-                    let body = |incoming| AnswerBody { incoming, line: Some(line), idle, has_ended: false };
-                    return Ok(answer.map(body));
+                    return Ok(answer.map(|incoming| AnswerBody {
+                        incoming,
+                        line: Some(line),
+                        idle,
+                        has_ended: false,
+                        has_unflushed: false,
+                        broken: None,
+                    }));
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !is_fresh => request = unsent,
@@ -131,7 +142,8 @@ async fn driven<T, C: Future + Unpin>(wanted: impl Future<Output = T>, connectio
 
 /// Lets a connection do what it can; how it ended is told by what it carried.
 fn drive<C: Future + Unpin>(connection: &mut Option<C>, context: &mut Context<'_>) {
-    let has_ended = connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(context).is_ready());
+    let has_ended =
+        connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(context).is_ready());
     if has_ended {
         *connection = None;
     }
@@ -194,6 +206,9 @@ impl http_body::Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let mut polled = Pin::new(&mut this.incoming).poll_frame(context);
         if polled.is_pending()
             && let Some(line) = &mut this.line
@@ -201,7 +216,19 @@ impl http_body::Body for AnswerBody {
             drive(&mut line.connection, context);
             polled = Pin::new(&mut this.incoming).poll_frame(context);
         }
-        this.has_ended |= matches!(polled, Poll::Ready(None));
+        match polled {
+            Poll::Ready(Some(Err(error))) if this.has_unflushed => {
+                // An error right away would throw away what the client's connection still buffers; it
+                // writes that out when there is nothing more for the moment.
+                this.broken = Some(error);
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(_))) => this.has_unflushed = true,
+            Poll::Ready(Some(Err(_))) => {}
+            Poll::Ready(None) => this.has_ended = true,
+            Poll::Pending => this.has_unflushed = false,
+        }
         polled
     }
 
@@ -229,5 +256,85 @@ impl Drop for AnswerBody {
 impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AnswerBody").field("incoming", &self.incoming).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use http_body_util::BodyExt;
+    use hyper_rustls::HttpsConnectorBuilder;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn provider() -> (TcpListener, Connections) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let tls = HttpsConnectorBuilder::new()
+            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+            .unwrap();
+        let connector = tls.https_or_http().enable_http1().build();
+        (listener, Connections::new(connector, to, Duration::from_secs(60)))
+    }
+
+    fn request() -> Request<RequestBody> {
+        let body = Either::Left(Full::new(Bytes::from_static(b"?")));
+        Request::post("/v1/x").header("host", "provider").body(body).unwrap()
+    }
+
+    /// Reads one request and answers with a head that announces five bytes, and with `body`.
+    async fn answer(stream: &mut TcpStream, body: &str) {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"?") {
+            assert!(stream.read_buf(&mut seen).await.unwrap() > 0, "the connection ended before its request");
+        }
+        let text = format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{body}");
+        stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    async fn ask(connections: &Connections) -> Bytes {
+        connections.send(request()).await.unwrap().into_body().collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_once_its_answer_was_read() {
+        let (listener, connections) = provider().await;
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for body in ["hello", "again"] {
+                answer(&mut stream, body).await;
+            }
+        };
+        let asking = async { (ask(&connections).await, ask(&connections).await) };
+        let ((), (first, second)) = tokio::join!(serving, asking);
+        assert_eq!((&*first, &*second), (&b"hello"[..], &b"again"[..]));
+    }
+
+    #[tokio::test]
+    async fn an_unused_connection_that_the_provider_closed_is_replaced() {
+        let (listener, connections) = provider().await;
+        for body in ["hello", "again"] {
+            let serving = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                answer(&mut stream, body).await;
+            };
+            let ((), seen) = tokio::join!(serving, ask(&connections));
+            assert_eq!(seen, body);
+        }
+    }
+
+    #[tokio::test]
+    async fn dropping_an_answer_before_its_end_closes_the_connection() {
+        let (listener, connections) = provider().await;
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, "he").await;
+            stream.read(&mut [0; 8]).await.unwrap()
+        };
+        let asking = async { drop(connections.send(request()).await.unwrap()) };
+        let (rest, ()) = tokio::join!(serving, asking);
+        assert_eq!(rest, 0, "the provider sees the end of the connection");
+        assert!(connections.idle.take().is_none());
     }
 }

@@ -219,7 +219,13 @@ impl Upstream {
         };
         let base_url = settings.base_url.clone();
         let host = HeaderValue::from_str(base_url.authority.as_str()).expect("a host is valid in a header");
-        Ok(Self { connections, base_url, host, authorization, first_byte_timeout: settings.first_byte_timeout })
+        Ok(Self {
+            connections,
+            base_url,
+            host,
+            authorization,
+            first_byte_timeout: settings.first_byte_timeout,
+        })
     }
 
     /// Turns a request to the gateway into one to the provider.

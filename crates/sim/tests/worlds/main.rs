@@ -1,8 +1,10 @@
 //! Whole rollouts on virtual time, each rule and each story in one test.
 
+mod evidence;
 mod field_bugs;
 mod holds;
 mod lifecycle;
 mod numbers;
+mod reference;
 mod stories;
 mod support;

@@ -3,6 +3,8 @@
 //! The references know no Observing step: evidence is there from the first minute. A rollout here begins with one
 //! minute of it, because comparisons never count its sessions; what is called minute 0 is the minute after it.
 
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
 use serin_sim::Scenario;
 
 /// Minutes before the first session counts in a comparison.
@@ -124,4 +126,37 @@ pub(crate) fn at(sessions_per_s: f64, mut scenario: Scenario) -> Scenario {
 
 pub(crate) fn scenario(yaml: &str) -> Scenario {
     Scenario::parse(yaml).expect("a scenario")
+}
+
+/// In how many of some rollouts a z test of all failures so far, at 5 % each minute, ever finds two equal versions
+/// different: what Serin does not do.
+pub(crate) fn z_test_rolls_back(sessions_per_s: u32, world: World, runs: usize) -> usize {
+    let mut dice = Pcg64Mcg::seed_from_u64(1);
+    (0..runs).filter(|_| z_test_finds(sessions_per_s, world, &mut dice)).count()
+}
+
+fn z_test_finds(sessions_per_s: u32, world: World, dice: &mut Pcg64Mcg) -> bool {
+    const WEIGHTS: [f64; 7] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9];
+    // Failures and sessions of canary and stable.
+    let (mut canary, mut stable) = ((0.0, 0.0), (0.0, 0.0));
+    for minute in 0..35_u32 {
+        let weight = WEIGHTS[minute as usize / 5];
+        let failing = match world {
+            World::Steady => 0.04,
+            World::Drift => 0.04 + 0.06 * f64::from(minute) / 35.0,
+            World::Outage if (12..15).contains(&minute) => 0.6,
+            World::Outage => 0.04,
+        };
+        for _ in 0..sessions_per_s * 60 {
+            let side = if dice.random::<f64>() < weight { &mut canary } else { &mut stable };
+            side.0 += f64::from(u8::from(dice.random::<f64>() < failing));
+            side.1 += 1.0;
+        }
+        let pooled = (canary.0 + stable.0) / (canary.1 + stable.1);
+        let error = (pooled * (1.0 - pooled) * (1.0 / canary.1 + 1.0 / stable.1)).sqrt();
+        if canary.0 / canary.1 - stable.0 / stable.1 > 1.644_853_627 * error {
+            return true;
+        }
+    }
+    false
 }

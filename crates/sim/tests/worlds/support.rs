@@ -3,6 +3,8 @@
 use serin_core::units::HoldFor;
 use serin_sim::{Truth, World};
 
+pub(crate) use crate::reference::manifest;
+
 /// The first manifest of the design page: both gates, 10 % steps of five minutes.
 pub(crate) const SUPPORT: &str = r#"
 apiVersion: omnia.altairalabs.ai/v1alpha1
@@ -31,14 +33,6 @@ spec:
 /// The manifest as it stands, for another version.
 pub(crate) fn support(version: &str) -> String {
     SUPPORT.replace("2.4.0", version)
-}
-
-/// A manifest for 2.4.0 with this text as `spec.rollout`, given in YAML flow style.
-pub(crate) fn manifest(rollout: &str) -> String {
-    format!(
-        "apiVersion: omnia.altairalabs.ai/v1alpha1\nkind: PromptPack\nmetadata: {{name: support-prompts}}\n\
-         spec: {{version: \"2.4.0\", rollout: {rollout}}}\n"
-    )
 }
 
 /// Traffic on 2.3.1 that has gone on for long enough to serve as a baseline.
