@@ -379,6 +379,7 @@ fn words(cause: HoldCause) -> &'static str {
         HoldCause::Paused => "a pause",
         HoldCause::AtRisk => "a gate at risk",
         HoldCause::NoData => "too few sessions",
+        HoldCause::Unproven => "a gate not yet shown to be within the margin",
         HoldCause::StableFails => "stable failing as well",
         HoldCause::Degraded => "a degraded metric",
         HoldCause::SampleRatio => "a sample-ratio mismatch",

@@ -50,6 +50,7 @@ fn needs_person(rollout: &RolloutView) -> bool {
         HoldCause::Paused | HoldCause::ApprovalDue | HoldCause::Deadline | HoldCause::ForcedStable => true,
         HoldCause::AtRisk
         | HoldCause::NoData
+        | HoldCause::Unproven
         | HoldCause::StableFails
         | HoldCause::Degraded
         | HoldCause::SampleRatio

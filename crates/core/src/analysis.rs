@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::aggregate::{Counters, Tally};
 use crate::evidence::{Baseline, metrics_of};
 use crate::metric::{Better, Kind, Metric, MetricName, Signal, Tier};
-use crate::plan::{Comparison, Decision, GateRule, OnDegraded, Plan};
+use crate::plan::{Comparison, Decision, GateRule, OnDegraded, Plan, ProgressWhen};
 use crate::rollout::{Active, HoldCause, Rollout};
 use crate::routing::Variant;
 use crate::stats::logspace::LogE;
@@ -403,6 +403,16 @@ pub fn analyze(
     };
     if let Some(cause) = cause {
         analysis.holds.insert(cause, analysis.summary());
+    }
+    let unproven = match plan.progress.when {
+        ProgressWhen::Clock => Vec::new(),
+        ProgressWhen::Evidence => gate::unproven(plan, &scope, log_limit),
+    };
+    if !unproven.is_empty() {
+        let names = unproven.iter().map(MetricName::as_str).collect::<Vec<_>>().join(", ");
+        analysis
+            .holds
+            .insert(HoldCause::Unproven, format!("{names} is not yet shown to be within the margin"));
     }
     analysis
 }

@@ -160,6 +160,8 @@ pub enum HoldCause {
     AtRisk,
     /// A gate has too few sessions.
     NoData,
+    /// `progress: {when: evidence}`: a gate is not yet shown to be within the margin.
+    Unproven,
     /// Stable breaks the same gate, so the canary is not to blame.
     StableFails,
     /// A metric that is no gate is proven worse.
@@ -187,6 +189,7 @@ impl HoldCause {
             Self::Paused => true,
             Self::AtRisk
             | Self::NoData
+            | Self::Unproven
             | Self::StableFails
             | Self::Degraded
             | Self::SampleRatio
@@ -205,6 +208,7 @@ impl HoldCause {
             Self::Paused => "serin resume",
             Self::AtRisk => "the next check in which every gate is on its right side, or serin promote",
             Self::NoData => "enough matured canary sessions in this step, or serin promote",
+            Self::Unproven => "enough evidence that every gate is within the margin, or serin promote",
             Self::StableFails => "stable passing the gate again, or serin promote",
             Self::Degraded => "the evidence falling below half its limit, or serin promote",
             Self::SampleRatio => "the split matching the set weight again, or serin promote",
@@ -224,6 +228,7 @@ impl fmt::Display for HoldCause {
             Self::Paused => "paused",
             Self::AtRisk => "at risk",
             Self::NoData => "no data",
+            Self::Unproven => "unproven",
             Self::StableFails => "stable fails too",
             Self::Degraded => "degraded",
             Self::SampleRatio => "sample ratio mismatch",

@@ -210,7 +210,7 @@ fn rule_holds(
     if let Some(check) = &active.last_check {
         for (cause, reason) in &check.holds {
             let waits_for_the_end = match cause {
-                HoldCause::AtRisk | HoldCause::NoData => true,
+                HoldCause::AtRisk | HoldCause::NoData | HoldCause::Unproven => true,
                 HoldCause::Paused
                 | HoldCause::StableFails
                 | HoldCause::Degraded
@@ -228,6 +228,16 @@ fn rule_holds(
                 wanted.insert(*cause, reason.clone());
             }
         }
+    }
+    let waited = HoldFor::between(active.entered_at, now);
+    if let Some(longest) = plan.progress.max_hold
+        && waited > longest
+        && !wanted.is_empty()
+    {
+        // A person has to decide now; the hold goes with what the step waits for.
+        wanted
+            .entry(HoldCause::Deadline)
+            .or_insert_with(|| format!("the step has waited for {waited}, longer than maxHold"));
     }
     if time_is_up {
         if active.baseline.is_none() && step(plan, active).phase == StepPhase::Observing {

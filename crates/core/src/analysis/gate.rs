@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Cell, Evidence, GateReading, GateState, comparison_of, rule_text};
 use crate::aggregate::{Counts, Judge, Scale};
 use crate::evidence::{Baseline, MetricBaseline, value_badness};
-use crate::metric::{Better, Kind, Metric};
-use crate::plan::{Comparison, Decision, Gate, GateRule, Plan, StepPhase};
+use crate::metric::{Better, Kind, Metric, MetricName};
+use crate::plan::{Comparison, Decision, Gate, GateRule, Plan, Regression, StepPhase};
 use crate::rollout::{Active, Rollout};
 use crate::routing::Variant;
 use crate::stats::badness::Badness;
@@ -457,11 +457,47 @@ fn directed_log_e(
     starts: &Starts,
     flipped: bool,
 ) -> LogE {
+    let process = comparison_process(metric, scope, constants, margin, flipped, Direction::Rollback);
+    process.map_or(LogE::ONE, |process| starts.log_e(&process))
+}
+
+/// The gates that are not yet shown to be no worse than stable by more than the margin of `progress`.
+///
+/// Quantile gates have no margin in badness and are left to the clock, as is a step without a control.
+pub(super) fn unproven(plan: &Plan, scope: &Scope<'_>, log_limit: f64) -> Vec<MetricName> {
+    let Some(margin) = plan.progress.margin.filter(|_| scope.is_comparable()) else { return Vec::new() };
+    let is_shown = |gate: &&Gate| {
+        let constants = scope.baseline.and_then(|baseline| baseline.metrics.get(&gate.metric.name));
+        let Some(constants) = constants else { return false };
+        let margin = match margin {
+            Regression::Relative(share) => share * constants.shown.abs(),
+            Regression::Absolute(margin) => margin,
+        };
+        let margin = margin_in_badness(&gate.metric, constants, margin);
+        let process = comparison_process(&gate.metric, scope, constants, margin, false, Direction::Promotion);
+        process.is_some_and(|process| process.from_first().ln() >= log_limit)
+    };
+    let by_margin = |gate: &&Gate| match gate.metric.kind {
+        Kind::Rate | Kind::ComplementRate | Kind::Mean => gate.decision == Decision::Evidence,
+        Kind::Quantile(_) => false,
+    };
+    let gates = plan.analysis.gates.iter().filter(by_margin).filter(|gate| !is_shown(gate));
+    gates.map(|gate| gate.metric.name.clone()).collect()
+}
+
+/// The process of Test B over the sessions of both variants; nothing without a session of the canary.
+fn comparison_process(
+    metric: &Metric,
+    scope: &Scope<'_>,
+    constants: &MetricBaseline,
+    margin: f64,
+    flipped: bool,
+    direction: Direction,
+) -> Option<Process> {
     let mean = if flipped { 1.0 - constants.mean } else { constants.mean };
     let baseline =
         canary::Baseline::new(mean.clamp(0.0, 1.0), constants.sd).expect("frozen moments of badness");
-    let test =
-        CanaryTest::new(baseline, margin.clamp(0.0, 1.0), Direction::Rollback).expect("a margin in badness");
+    let test = CanaryTest::new(baseline, margin.clamp(0.0, 1.0), direction).expect("a margin in badness");
     type Values = Vec<(Badness, u64)>;
     let mut cells: BTreeMap<(u16, u8, Weight), (Values, Values)> = BTreeMap::new();
     for cell in scope.evidence.cells.iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
@@ -476,15 +512,14 @@ fn directed_log_e(
     }
     if cells.values().all(|(canary, _)| canary.is_empty()) {
         // Without a single session of the canary, stable alone would be compared with its own past.
-        return LogE::ONE;
+        return None;
     }
-    let process = test.process(cells.iter().map(|((step, _, weight), (canary, stable))| CanaryCell {
+    Some(test.process(cells.iter().map(|((step, _, weight), (canary, stable))| CanaryCell {
         step: *step,
         weight: Share::from_bp(weight.bp()).expect("a weight is a share"),
         canary,
         stable,
-    }));
-    starts.log_e(&process)
+    })))
 }
 
 /// Sessions that showed a metric, per stamped weight, canary as hits: for the guard of voluntary metrics.

@@ -60,6 +60,8 @@ words! {
         AtRisk "at_risk",
         /// A gate has too few sessions.
         NoData "no_data",
+        /// A gate is not yet shown to be within the margin that the manifest asks for.
+        Unproven "unproven",
         /// Stable breaks the same gate, so the canary is not to blame.
         StableFails "stable_fails",
         /// A metric that is no gate is proven worse.
