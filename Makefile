@@ -21,9 +21,9 @@ test: ## What CI runs: format, lints, documentation, all tests
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo test --locked --workspace --no-fail-fast
 
-bench: ## Measure in release mode; the gateway beside nginx, loaded by wrk
+bench: ## Measure in release mode; the gateway beside nginx as a plain proxy (ARGS="json pins" runs parts)
 	@scripts/setup.sh bench
-	cargo bench --locked --workspace --bench '*'
+	cargo bench --locked --package serin-cli --bench serving -- $(ARGS)
 
 fmt: ## Format all Rust code
 	cargo fmt --all

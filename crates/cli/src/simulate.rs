@@ -23,10 +23,10 @@ use crate::told::{Exit, Told};
 const PROGRESS_BAR: usize = 30;
 /// How often the progress bar is drawn.
 const FRAME: Duration = Duration::from_millis(100);
-/// How often progress is told where there is no terminal.
-const LINE: Duration = Duration::from_secs(5);
+/// When progress is first told where there is no terminal; from then on each time that it takes half as long again.
+const FIRST_LINE: Duration = Duration::from_secs(2);
 
-/// Run a rollout many times on virtual time, and tell how often and how fast harm is caught
+/// Run a rollout many times on virtual time, and tell how often harm is caught
 #[derive(Debug, clap::Args)]
 #[command(after_help = built_in_scenarios())]
 pub(crate) struct SimulateArgs {
@@ -176,16 +176,15 @@ async fn watched<T>(
 struct Shown {
     runs: u32,
     began: Instant,
-    last_line: Instant,
+    next_line: Duration,
     is_terminal: bool,
     is_drawn: bool,
 }
 
 impl Shown {
     fn new(runs: u32) -> Self {
-        let now = Instant::now();
         let is_terminal = std::io::stderr().is_terminal();
-        Self { runs, began: now, last_line: now, is_terminal, is_drawn: false }
+        Self { runs, began: Instant::now(), next_line: FIRST_LINE, is_terminal, is_drawn: false }
     }
 
     fn show(&mut self, finished: u32) {
@@ -193,9 +192,9 @@ impl Shown {
             let text = progress_text(finished, self.runs, self.began.elapsed());
             eprint!("\r  {text}\x1b[K");
             self.is_drawn = true;
-        } else if self.last_line.elapsed() >= LINE {
+        } else if self.began.elapsed() >= self.next_line {
             eprintln!("{} of {} rollouts", thousands(u64::from(finished)), thousands(u64::from(self.runs)));
-            self.last_line = Instant::now();
+            self.next_line = self.next_line.mul_f64(1.5);
         }
     }
 
@@ -355,9 +354,11 @@ fn sentences(answer: &Answer) -> Vec<String> {
         (Some(bound), None) => told.push(format!(
             "Any test as careful as this needs {bound:.0} exposed sessions on average to see this harm."
         )),
-        (None, _) if report.onset.is_some() => {
-            told.push("The plan ends before any test as careful as this could see this harm.".to_owned());
-        }
+        (None, _) if report.onset.is_some() => told.push(
+            "There is no information bound to compare with: the plan ends before any test could see this harm, or \
+             the harm is no share of single requests."
+                .to_owned(),
+        ),
         (None, _) if report.harmful => {
             told.push("No gate measures this harm directly, so there is no bound to compare with.".to_owned());
         }

@@ -260,6 +260,12 @@ impl Counts {
         }
     }
 
+    /// What came since earlier counts of the same sessions; counts only grow.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self { pairs: grown(&self.pairs, &earlier.pairs), values: grown(&self.values, &earlier.values) }
+    }
+
     /// How many sessions are counted.
     pub fn sessions(&self) -> u64 {
         self.pairs.values().sum::<u64>() + self.values.values().sum::<u64>()
@@ -271,6 +277,12 @@ impl Counts {
             (n + u64::from(*pair_n) * count, bad + u64::from(*pair_bad) * count)
         })
     }
+}
+
+/// What was added to counts, without what stayed as it was.
+fn grown<K: Ord + Copy>(now: &BTreeMap<K, u64>, earlier: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
+    let added = now.iter().map(|(key, n)| (*key, n.saturating_sub(earlier.get(key).copied().unwrap_or(0))));
+    added.filter(|(_, n)| *n > 0).collect()
 }
 
 /// The evidence of one cohort: counts by measure.
@@ -291,6 +303,20 @@ impl Counters {
         for (measure, counts) in &other.measures {
             self.measures.entry(measure.clone()).or_default().merge(counts);
         }
+    }
+
+    /// What came since earlier counters of the same cohort, without measures that stayed as they were.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let measures = self.measures.iter().filter_map(|(measure, counts)| {
+            let added = match earlier.measures.get(measure) {
+                Some(before) if before == counts => return None,
+                Some(before) => counts.since(before),
+                None => counts.clone(),
+            };
+            Some((measure.clone(), added))
+        });
+        Self { sessions: self.sessions.saturating_sub(earlier.sessions), measures: measures.collect() }
     }
 
     /// The counts of a measure; nothing where no session showed it.

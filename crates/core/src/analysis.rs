@@ -3,11 +3,13 @@
 //! No data is never a pass. Gates decide; the status of the other metrics informs.
 
 mod gate;
+mod sight;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::sight::{RecentReading, Sight};
 use crate::aggregate::{Counters, Tally};
 use crate::evidence::{Baseline, metrics_of};
 use crate::metric::{Better, Kind, Metric, MetricName, Signal, Tier};
@@ -303,11 +305,16 @@ pub fn analyze(
     evidence: &Evidence,
     now: Timestamp,
 ) -> Analysis {
-    let scope = gate::Scope::new(plan, rollout, active, evidence);
+    judge(plan, rollout, active, Sight::of(plan, evidence), now)
+}
+
+/// Evaluates all gates and compares all metrics, on no more than what they read; the heart of [`analyze`].
+pub fn judge(plan: &Plan, rollout: &Rollout, active: &Active, seen: Sight<'_>, now: Timestamp) -> Analysis {
+    let scope = gate::Scope::new(plan, rollout, active, &seen);
     let alpha =
         Alpha::new(1.0 - plan.analysis.confidence).expect("confidence lies between 50 and 99.99 percent");
     let log_limit = alpha.log_limit();
-    let guard_tripped = tripped_guards(plan, active, evidence);
+    let guard_tripped = tripped_guards(plan, active, &seen);
     let mut gates: Vec<GateReading> =
         plan.analysis.gates.iter().map(|gate| gate::read(gate, &scope)).collect();
     for gate in gates.iter_mut().filter(|gate| guard_tripped.contains(&gate.metric)) {
@@ -372,10 +379,10 @@ pub fn analyze(
         holds: BTreeMap::new(),
         degraded: BTreeSet::new(),
         guard_tripped,
-        metrics: compare(plan, &evidence.shown),
+        metrics: seen.metrics.clone(),
     };
     judge_metrics(&mut analysis, plan, active, &scope, alpha);
-    let ratio = SampleRatio::of(&split_counts(&evidence.assigned));
+    let ratio = SampleRatio::of(&split_counts(seen.assigned));
     if ratio.is_mismatch() {
         let reason = format!(
             "{} of {} sessions got the canary, where the weights give {:.0}",
@@ -387,7 +394,7 @@ pub fn analyze(
     let heard = metrics_of(plan)
         .iter()
         .find(|metric| metric.signal == Signal::Success && metric.kind == Kind::Rate)
-        .map(|metric| SampleRatio::of(&gate::responses_by_weight(metric, evidence)));
+        .map(|metric| SampleRatio::of(&gate::responses_by_weight(metric, seen.cells)));
     if let Some(heard) = heard.filter(SampleRatio::is_mismatch) {
         let reason = format!(
             "{} of {} sessions with answers had the canary, where the weights give {:.0}",
@@ -428,11 +435,11 @@ fn merged(logs: &[LogE], budgets: &[f64], alpha: Alpha) -> (LogE, Vec<usize>) {
 }
 
 /// Voluntary metrics whose response rates differ, now or at an earlier check.
-fn tripped_guards(plan: &Plan, active: &Active, evidence: &Evidence) -> BTreeSet<MetricName> {
+fn tripped_guards(plan: &Plan, active: &Active, seen: &Sight<'_>) -> BTreeSet<MetricName> {
     let now = metrics_of(plan)
         .into_iter()
         .filter(Metric::is_voluntary)
-        .filter(|metric| ResponseGuard::of(&gate::responses_by_weight(metric, evidence)).is_tripped())
+        .filter(|metric| ResponseGuard::of(&gate::responses_by_weight(metric, seen.cells)).is_tripped())
         .map(|metric| metric.name);
     active.guard_tripped.iter().cloned().chain(now).collect()
 }
@@ -540,14 +547,14 @@ pub fn compare(plan: &Plan, shown: &Sides<Tally>) -> Vec<MetricReading> {
                 canary,
                 stable_samples: shown.stable.samples(metric),
                 canary_samples: shown.canary.samples(metric),
-                status: status(metric, stable, canary),
+                status: point_status(metric, stable, canary),
             })
         })
         .collect()
 }
 
 /// How a metric stands by its point estimates alone.
-fn status(metric: &Metric, stable: Option<f64>, canary: Option<f64>) -> Status {
+pub(crate) fn point_status(metric: &Metric, stable: Option<f64>, canary: Option<f64>) -> Status {
     let (Some(stable), Some(canary)) = (stable, canary) else { return Status::NoData };
     // Equal up to what the display can show.
     let tolerance = stable.abs().max(canary.abs()) * 1e-3;

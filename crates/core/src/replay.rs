@@ -48,7 +48,7 @@ impl From<CellStamp> for StoredStamp {
 }
 
 /// Sessions that were assigned and sessions that have matured, by what was stamped on them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "StoredCounted", into = "StoredCounted")]
 pub struct Counted {
     cells: BTreeMap<CellStamp, Counters>,
@@ -240,12 +240,13 @@ pub fn replay(plan: &Plan, rollout: &Rollout, records: &[CheckRecord]) -> Replay
     let mut result = Replay::default();
     for record in records {
         counted.merge(&record.seen.counted);
-        result.checks += 1;
         let number = record.analysis.number;
-        if record.analysis.number != result.checks {
-            result.differences.push(format!("check {}: not stored", result.checks));
+        let expected = result.checks + 1;
+        if number != expected {
+            result.differences.push(format!("check {expected}: what it saw is not stored"));
             break;
         }
+        result.checks = expected;
         match repeated(plan, rollout, record, &counted) {
             Ok(again) => {
                 let differences = differences(&record.analysis, &again);
@@ -298,11 +299,8 @@ fn repeated(
         last_at: analysis.at,
     };
     let span = Span { from: analysis.at, step: analysis.step, weights: seen.weights.clone() };
-    let rollout = Rollout {
-        spans: vec![span],
-        state: State::Active(Box::new(active.clone())),
-        ..rollout.clone()
-    };
+    let rollout =
+        Rollout { spans: vec![span], state: State::Active(Box::new(active.clone())), ..rollout.clone() };
     let (cells, assigned) = (counted.cells(), counted.assigned());
     let metrics = by_point_estimates(plan, &analysis.metrics);
     let sight = Sight { cells: &cells, assigned: &assigned, recent: seen.recent.clone(), metrics };
@@ -398,5 +396,65 @@ fn gate_differences(stored: &GateReading, again: &GateReading, told: &mut Vec<St
     }
     if told.len() == before && stored != again {
         told.push(format!("gate {} reads {:?} and read {:?}", stored.metric, again.shown, stored.shown));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::aggregate::{Counts, Judge, Measure};
+
+    type Batch = Vec<((u16, bool, u16), (u32, u32), u64)>;
+
+    fn batches() -> impl Strategy<Value = Vec<Batch>> {
+        let stamp = (0_u16..3, any::<bool>(), 1_u16..3);
+        let batch = prop::collection::vec((stamp, (0_u32..4, 0_u32..4), 0_u64..50), 0..8);
+        prop::collection::vec(batch, 1..6)
+    }
+
+    /// Adds sessions to evidence as they mature.
+    fn grow(evidence: &mut Evidence, batch: &Batch) {
+        for ((step, is_canary, weight), pair, n) in batch {
+            let variant = if *is_canary { Variant::Canary } else { Variant::Stable };
+            let metric = MetricName::parse("success_rate").unwrap();
+            let counts = Counts { pairs: [(*pair, *n)].into(), values: [(pair.0, *n)].into() };
+            let counts = if *n == 0 { Counts::default() } else { counts };
+            let measures = [(Measure { metric, judge: Judge::Limit }, counts)];
+            let measures = if *n == 0 { BTreeMap::new() } else { measures.into() };
+            evidence.cells.push(Cell {
+                step: *step,
+                start: *step,
+                segment: 0,
+                weight: Weight::from_bp(weight * 1_000).unwrap(),
+                observing: false,
+                variant,
+                counters: Counters { sessions: *n, measures },
+            });
+            evidence.assigned.push(Assigned {
+                weight: Weight::from_bp(weight * 1_000).unwrap(),
+                canary: if *is_canary { *n } else { 0 },
+                stable: if *is_canary { 0 } else { *n },
+            });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_stored_differences_add_up_to_everything_counted(batches in batches()) {
+            let mut evidence = Evidence::default();
+            let (mut watermark, mut sum) = (Counted::default(), Counted::default());
+            for batch in &batches {
+                grow(&mut evidence, batch);
+                let counted = Counted::of(&evidence);
+                let delta = serde_json::to_string(&counted.since(&watermark)).unwrap();
+                sum.merge(&serde_json::from_str(&delta).unwrap());
+                prop_assert_eq!(&sum, &counted);
+                let stored = serde_json::to_string(&counted).unwrap();
+                watermark = serde_json::from_str(&stored).unwrap();
+            }
+            prop_assert_eq!(sum.since(&watermark), Counted::default());
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! The control side over the real store, on virtual time.
 
+#[path = "control/replay.rs"]
+mod replay;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -13,8 +13,8 @@ use std::time::Instant;
 use serin_sim::{Batch, Progress, Proportion, Report, Scenario, Spread, simulate_batch};
 
 use reference::{
-    BEFORE, World, at, compared, compared_after_observing, compared_all_the_time, drop_to, equal, slower,
-    ten_metrics, two_gates, z_test_rolls_back,
+    ABOUT_A_SECOND, AT_THE_LIMIT, BEFORE, JUST_PASSING, World, at, compared, compared_after_observing,
+    compared_all_the_time, drop_to, equal, equal_in_ten, slower, ten_metrics, two_gates, z_test_rolls_back,
 };
 
 const SEED: u64 = 1;
@@ -71,16 +71,16 @@ fn share(proportion: Proportion, runs: u64) -> String {
 }
 
 fn equal_versions(table: &mut Table) {
-    let (one, ten) = (compared("success_rate"), ten_metrics());
-    for (gates, manifest, runs) in
-        [("one gate", &one, [1_000, 500, 200]), ("ten metrics", &ten, [300, 150, 100])]
-    {
+    type Equal = fn(u32, World) -> Scenario;
+    let one = ("one gate", compared("success_rate"), equal as Equal, [1_000, 500, 300]);
+    let ten = ("ten metrics", ten_metrics(), equal_in_ten as Equal, [200, 100, 80]);
+    for (gates, manifest, equal, runs) in [one, ten] {
         for (sessions_per_s, runs) in [1, 10, 100].into_iter().zip(runs) {
             for world in [World::Steady, World::Drift, World::Outage] {
                 // At 100 a second, time allows for the planned length only.
                 let most_lengths = if sessions_per_s == 100 { 1 } else { 3 };
                 let batch = Batch { runs, seed: SEED, most_lengths };
-                let report = run_for(manifest, &equal(sessions_per_s, world), batch);
+                let report = run_for(&manifest, &equal(sessions_per_s, world), batch);
                 let what = format!("{gates}, {sessions_per_s}/s, {}", words(world));
                 let reached = share(report.rolled_back, report.runs);
                 table.row(&what, "0.9-1.5 %, < 5 %", &reached, report.rolled_back.high < 0.05);
@@ -158,7 +158,7 @@ fn early_harm(table: &mut Table) {
         &caught(&report),
         mean_exposed(&report) <= 410.0,
     );
-    let report = run(&compared("latency_avg"), &slower(0.97, 2_600.0, 200.0, BEFORE), 1_000);
+    let report = run(&compared("latency_avg"), &slower(0.97, ABOUT_A_SECOND, 200.0, BEFORE), 1_000);
     let minutes = report.minutes_from_onset.map_or(f64::INFINITY, |minutes| minutes.median);
     table.row(
         "latency +200 ms on a mean of 1.2 s",
@@ -181,16 +181,16 @@ fn late_harm(table: &mut Table) {
 
 fn limits(table: &mut Table) {
     let manifest = two_gates();
-    let report = run(&manifest, &slower(0.94, 2_810.0, 0.0, 0), 500);
+    let report = run(&manifest, &slower(0.94, JUST_PASSING, 0.0, 0), 500);
     let reached = share(report.rolled_back, report.runs);
     table.row("healthy (94 %, 2.81 s)", "0.00 %", &reached, report.rolled_back.count == 0);
-    let report = run(&manifest, &slower(0.90, 3_000.0, 0.0, 0), 500);
+    let report = run(&manifest, &slower(0.90, AT_THE_LIMIT, 0.0, 0), 500);
     let reached = share(report.rolled_back, report.runs);
     table.row("exactly at both limits", "0.3-0.4 %", &reached, report.rolled_back.high < 0.05);
     for (sessions_per_s, runs, reference, most) in
-        [(1.0, 500, "9 min", 12.0), (10.0, 300, "3 min", 4.0), (100.0, 60, "3 min", 4.0)]
+        [(1.0, 500, "9 min", 20.0), (10.0, 300, "3 min", 4.0), (100.0, 60, "3 min", 4.0)]
     {
-        let scenario = at(sessions_per_s, slower(0.94, 2_810.0, 800.0, BEFORE + 5));
+        let scenario = at(sessions_per_s, slower(0.94, JUST_PASSING, 800.0, 5));
         let report = run(&manifest, &scenario, runs);
         let what = format!("latency +800 ms from minute 5 on, {sessions_per_s}/s");
         let minutes = report.minutes_from_onset.map_or(f64::INFINITY, |minutes| minutes.median);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serin_core::metric::{Kind, MetricName, Signal};
+use serin_core::metric::{Better, Kind, Metric, MetricName, Signal};
 use serin_core::plan::{Gate, GateRule, Plan};
 use serin_core::rollout::HoldCause;
 use serin_core::stats::bound::{Stretch, over_plan};
@@ -120,11 +120,10 @@ impl Spread {
 pub struct Onset {
     /// When it begins, counted from the start of the rollout.
     pub from: HoldFor,
-    /// Share of bad requests of the canary.
-    pub p_canary: f64,
-    /// Share of bad requests of stable.
-    pub p_stable: f64,
-    /// Sessions of the canary that any test needs on average; nothing when the plan ends before.
+    /// Sessions of the canary that any test needs on average.
+    ///
+    /// Nothing when the plan ends before, and where the harm is no share of single requests: in a mean, in an outcome,
+    /// or in sessions of several requests.
     pub bound_canary: Option<f64>,
 }
 
@@ -178,23 +177,76 @@ impl Report {
 pub(crate) fn onset(plan: &Plan, scenario: &Scenario) -> Option<Onset> {
     let timelines = scenario.timelines();
     let length = plan.planned_length();
+    let alpha = 1.0 - plan.analysis.confidence;
     let minutes = (0..).map(HoldFor::from_mins).take_while(|minute| *minute < length);
     for from in minutes {
         let (stable, canary) = (timelines.stable.at(from.millis()).0, timelines.canary.at(from.millis()).0);
-        let harms = plan.analysis.gates.iter().filter_map(|gate| bad_shares(gate, &stable, &canary));
-        let harms = harms.filter(|(p_canary, p_stable)| p_canary > p_stable);
-        let bounds = harms.map(|(p_canary, p_stable)| {
-            let stretches = stretches_from(plan, scenario, from);
-            let bound = over_plan(p_canary, p_stable, &stretches, 1.0 - plan.analysis.confidence);
-            Onset { from, p_canary, p_stable, bound_canary: bound.map(|bound| bound.n_canary) }
-        });
-        let needed = |onset: &Onset| onset.bound_canary.unwrap_or(f64::INFINITY);
-        let soonest = bounds.min_by(|a, b| needed(a).total_cmp(&needed(b)));
-        if soonest.is_some() {
-            return soonest;
+        let harms: Vec<Harm> =
+            plan.analysis.gates.iter().filter_map(|gate| harm(gate, &stable, &canary)).collect();
+        if harms.is_empty() {
+            continue;
         }
+        let is_single = scenario.habits.requests_mean <= 1.0;
+        let bounds = harms.iter().filter_map(|harm| match harm {
+            Harm::Share { canary, stable } if is_single => {
+                over_plan(*canary, *stable, &stretches_from(plan, scenario, from), alpha)
+            }
+            Harm::Share { .. } | Harm::Other => None,
+        });
+        let bound_canary = bounds.map(|bound| bound.n_canary).min_by(f64::total_cmp);
+        return Some(Onset { from, bound_canary });
     }
     None
+}
+
+/// How much worse the canary is in the eyes of one gate.
+enum Harm {
+    /// By the share of bad requests.
+    Share { canary: f64, stable: f64 },
+    /// In another way.
+    Other,
+}
+
+/// The harm that a gate can see; nothing where the canary is as good as stable or better.
+fn harm(gate: &Gate, stable: &Truth, canary: &Truth) -> Option<Harm> {
+    if let Some((canary, stable)) = bad_shares(gate, stable, canary) {
+        return (canary > stable).then_some(Harm::Share { canary, stable });
+    }
+    let (canary, stable) = (true_value(&gate.metric, canary)?, true_value(&gate.metric, stable)?);
+    let is_worse = match gate.metric.better {
+        Better::Higher => canary < stable,
+        Better::Lower => canary > stable,
+        Better::Watched => false,
+    };
+    is_worse.then_some(Harm::Other)
+}
+
+/// The value of a mean or an outcome that the truth gives.
+fn true_value(metric: &Metric, truth: &Truth) -> Option<f64> {
+    match metric.signal {
+        Signal::Latency => {
+            let (mu, sigma, shift) = latency_shape(truth)?;
+            Some((mu + sigma * sigma / 2.0).exp() + shift)
+        }
+        Signal::InputTokens => truth.input_tokens,
+        Signal::OutputTokens => truth.output_tokens,
+        Signal::Cost => truth.cost,
+        Signal::Refusal => truth.refusal_rate,
+        Signal::ToolCalls => truth.tool_accuracy,
+        Signal::Completion => truth.completion,
+        Signal::Escalation => truth.escalation,
+        Signal::Satisfaction => truth.satisfaction,
+        Signal::Success
+        | Signal::Ttft
+        | Signal::Truncated
+        | Signal::Empty
+        | Signal::InvalidFormat
+        | Signal::RepeatedQuestion
+        | Signal::ResponseLength
+        | Signal::Turns
+        | Signal::Sentiment
+        | Signal::Custom(_) => None,
+    }
 }
 
 /// What is left of the plan from a point in time on, in sessions per weight.

@@ -57,6 +57,17 @@ pub(crate) fn print() -> anyhow::Result<()> {
             black_box(table.get(*hash));
         }
     });
+    let hash = series(|| {
+        for key in &known {
+            black_box(SessionHash::of(&pack, key));
+        }
+    });
+    let pin = Some(Pin::new(CohortId(1), now));
+    let alone_pinned = series(|| {
+        for key in &known {
+            black_box(assign(&route, pin, contact(key), now));
+        }
+    });
     let alone = series(|| {
         for key in &unknown {
             black_box(assign(&route, None, contact(key), now));
@@ -70,8 +81,10 @@ pub(crate) fn print() -> anyhow::Result<()> {
     }
     row("hash, lookup and assign(), pinned session", &format!("{pinned:.0} ns"));
     row("hash, lookup and assign(), new session", &format!("{new:.0} ns"));
+    row("  of which the hash of a key", &format!("{hash:.0} ns"));
     row("  of which the lookup of a pin", &format!("{lookup:.0} ns"));
-    row("  of which assign() of a new session", &format!("{alone:.0} ns"));
+    row("  of which assign(), pinned session", &format!("{alone_pinned:.0} ns"));
+    row("  of which assign(), new session", &format!("{alone:.0} ns"));
     #[expect(clippy::cast_precision_loss, reason = "a few million")]
     let bytes = table.bytes() as f64 / PINS as f64;
     row("memory of a pin, its key included", &format!("{bytes:.1} bytes"));

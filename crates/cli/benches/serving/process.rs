@@ -14,7 +14,7 @@ const START_WITHIN: Duration = Duration::from_secs(15);
 /// How long a server may take to end by itself.
 const END_WITHIN: Duration = Duration::from_secs(10);
 /// How long a server may take to finish what it does after the last answer.
-const QUIET_WITHIN: Duration = Duration::from_secs(10);
+const QUIET_WITHIN: Duration = Duration::from_secs(40);
 
 /// A server that ends with this value.
 pub(crate) struct Server {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cell, Evidence, GateReading, GateState, comparison_of, rule_text};
+use super::{Cell, GateReading, GateState, Sight, comparison_of, rule_text};
 use crate::aggregate::{Counts, Judge, Scale};
 use crate::evidence::{Baseline, MetricBaseline, value_badness};
 use crate::metric::{Better, Kind, Metric, MetricName};
@@ -22,7 +22,7 @@ use crate::weight::Weight;
 /// What the gates of one check are read from.
 pub(super) struct Scope<'a> {
     active: &'a Active,
-    evidence: &'a Evidence,
+    seen: &'a Sight<'a>,
     baseline: Option<&'a Baseline>,
     weights: &'a [Weight],
     /// Whether the current step is Observing, whose sessions take no part in comparisons.
@@ -33,12 +33,7 @@ pub(super) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub(super) fn new(
-        plan: &'a Plan,
-        rollout: &'a Rollout,
-        active: &'a Active,
-        evidence: &'a Evidence,
-    ) -> Self {
+    pub(super) fn new(plan: &'a Plan, rollout: &'a Rollout, active: &'a Active, seen: &'a Sight<'a>) -> Self {
         let steps = || (0_u16..).zip(&plan.steps);
         let starts_of = |index: u16| (0..plan.slices(index)).map(move |slice| plan.start(index, slice));
         let all: Vec<u16> = steps().flat_map(|(index, _)| starts_of(index)).collect();
@@ -52,7 +47,7 @@ impl<'a> Scope<'a> {
             .collect();
         Self {
             active,
-            evidence,
+            seen,
             baseline: active.baseline.as_ref(),
             weights: rollout.weights(),
             observing: plan.steps[usize::from(active.step)].phase == StepPhase::Observing,
@@ -67,7 +62,7 @@ impl<'a> Scope<'a> {
     }
 
     fn of(&self, variant: Variant) -> impl Iterator<Item = &'a Cell> {
-        self.evidence.cells.iter().filter(move |cell| cell.variant == variant)
+        self.seen.cells.iter().filter(move |cell| cell.variant == variant)
     }
 
     fn in_step(&self, variant: Variant) -> impl Iterator<Item = &'a Cell> {
@@ -215,10 +210,11 @@ fn point(
     scope: &Scope<'_>,
     blank: GateReading,
 ) -> GateReading {
-    let recent = &scope.evidence.recent.canary;
-    let Some(value) = recent.value(&gate.metric) else { return blank };
+    let recent = scope.seen.recent.get(&gate.metric.name);
+    let Some((value, samples)) = recent.and_then(|r| Some((r.canary?, r.canary_samples))) else {
+        return blank;
+    };
     let state = if comparison.holds(value, limit) { GateState::Pass } else { GateState::Fail };
-    let samples = recent.samples(&gate.metric);
     GateReading { state, value: Some(value), shown: gate.metric.unit.show(value), samples, ..blank }
 }
 
@@ -227,9 +223,9 @@ fn point_comparison(gate: &Gate, scope: &Scope<'_>, blank: GateReading) -> GateR
     if !scope.is_compared() {
         return scope.without_comparison(blank);
     }
-    let recent = &scope.evidence.recent;
+    let Some(recent) = scope.seen.recent.get(&gate.metric.name) else { return blank };
     let margin = scope.baseline.and_then(|b| b.metrics.get(&gate.metric.name)).and_then(|c| c.margin);
-    let values = (recent.stable.value(&gate.metric), recent.canary.value(&gate.metric), margin);
+    let values = (recent.stable, recent.canary, margin);
     let (Some(stable), Some(canary), Some(margin)) = values else { return blank };
     let worse = match comparison_of(&gate.rule, &gate.metric) {
         Comparison::AtLeast | Comparison::Above => stable - canary,
@@ -237,7 +233,7 @@ fn point_comparison(gate: &Gate, scope: &Scope<'_>, blank: GateReading) -> GateR
     };
     let state = if worse > margin { GateState::Fail } else { GateState::Pass };
     let shown = gate.metric.unit.show(canary);
-    GateReading { state, value: Some(canary), shown, samples: recent.canary.samples(&gate.metric), ..blank }
+    GateReading { state, value: Some(canary), shown, samples: recent.canary_samples, ..blank }
 }
 
 /// A gate against a constant, by evidence.
@@ -405,12 +401,8 @@ fn comparison(gate: &Gate, scope: &Scope<'_>, constants: &MetricBaseline, blank:
     } else {
         GateState::Pass
     };
-    let shown = scope
-        .evidence
-        .shown
-        .canary
-        .value(metric)
-        .map_or_else(|| "no data".to_owned(), |v| metric.unit.show(v));
+    let shown =
+        scope.seen.canary_value(&metric.name).map_or_else(|| "no data".to_owned(), |v| metric.unit.show(v));
     GateReading { state, value: Some(canary), shown, samples, log_e, ..blank }
 }
 
@@ -500,7 +492,7 @@ fn comparison_process(
     let test = CanaryTest::new(baseline, margin.clamp(0.0, 1.0), direction).expect("a margin in badness");
     type Values = Vec<(Badness, u64)>;
     let mut cells: BTreeMap<(u16, u8, Weight), (Values, Values)> = BTreeMap::new();
-    for cell in scope.evidence.cells.iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
+    for cell in scope.seen.cells.iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
         if let Some(counts) = cell.counters.get(&metric.name, Judge::Stable) {
             let sides = cells.entry((cell.start, cell.segment, cell.weight)).or_default();
             let values = match cell.variant {
@@ -523,9 +515,9 @@ fn comparison_process(
 }
 
 /// Sessions that showed a metric, per stamped weight, canary as hits: for the guard of voluntary metrics.
-pub(super) fn responses_by_weight(metric: &Metric, evidence: &Evidence) -> Vec<ShareCount> {
+pub(super) fn responses_by_weight(metric: &Metric, cells: &[Cell]) -> Vec<ShareCount> {
     let mut by_weight: BTreeMap<Weight, (u64, u64)> = BTreeMap::new();
-    for cell in evidence.cells.iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
+    for cell in cells.iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
         let sessions = cell.counters.get(&metric.name, Judge::Stable).map_or(0, Counts::sessions);
         let counts = by_weight.entry(cell.weight).or_default();
         match cell.variant {

@@ -105,6 +105,7 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(rollouts::timeline))
         .routes(routes!(rollouts::exposure))
         .routes(routes!(rollouts::metric_series))
+        .routes(routes!(rollouts::replay))
         .routes(routes!(audit::oncall))
         .routes(routes!(audit::log))
         .routes(routes!(audit::verify))

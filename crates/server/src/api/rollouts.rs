@@ -14,8 +14,8 @@ use super::error::ApiError;
 use super::packs::draining;
 use super::read::{NoParams, Params, limit, pack_name, rollout_id, unknown_rollout};
 use super::types::{
-    CheckList, ExposureView, ProblemDetails, RolloutList, RolloutSummary, RolloutView, SeriesView,
-    TimelineView,
+    CheckList, ExposureView, ProblemDetails, ReplayView, RolloutList, RolloutSummary, RolloutView,
+    SeriesView, TimelineView,
 };
 use super::view::{Seen, check_view, rollout_summary, series, spans};
 use crate::control::view::PackView;
@@ -251,4 +251,26 @@ pub(super) async fn metric_series(
     let mut checks: Vec<Analysis> = app.control.store().checks(&rollout.id, MOST_POINTS).await?;
     checks.reverse();
     Ok(Json(SeriesView { rollout: rollout.id.to_string(), series: series(&checks, &plan) }))
+}
+
+/// Repeats the checks of a rollout from what each of them saw.
+#[utoipa::path(
+    get, path = "/rollouts/{id}/replay", tag = "rollouts", params(("id" = String, Path, description = "The rollout.")),
+    responses(
+        (status = 200, description = "Every difference between the repeated checks and the stored ones.", body = ReplayView),
+        (status = 404, description = "There is no such rollout.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn replay(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: Params<NoParams>,
+) -> Result<Json<ReplayView>, ApiError> {
+    let rollout = rollout_id(&id)?;
+    let replay = app.control.replay(&rollout).await?.ok_or_else(|| unknown_rollout(&id))?;
+    Ok(Json(ReplayView {
+        rollout: rollout.to_string(),
+        checks: replay.checks,
+        differences: replay.differences,
+    }))
 }

@@ -192,7 +192,7 @@ impl Control {
                     self.keep_plan(managed, request, &read).await?;
                 }
                 let manifest = starts.then(|| (request.manifest, Arc::new(read.plan.clone())));
-                let beside = Beside { version, manifest };
+                let beside = Beside { version, manifest, seen: None };
                 self.commit(managed, *transition, beside).await?;
             }
         }
@@ -243,7 +243,7 @@ impl Control {
             plan: Arc::new(read.plan.clone()),
             prompts: BTreeMap::new(),
         };
-        let beside = Beside { version: Some(version), manifest: None };
+        let beside = Beside { version: Some(version), ..Beside::default() };
         self.commit(&mut managed, *transition, beside).await?;
         packs.insert(read.plan.pack.clone(), Arc::new(Mutex::new(managed)));
         Ok(applied)

@@ -9,6 +9,7 @@ use serin_core::invariant::check;
 use serin_core::pack::{PackState, Transition};
 use serin_core::plan::Plan;
 use serin_core::prompt::Pack;
+use serin_core::replay::Seen;
 use serin_core::rollout::Rollout;
 use serin_core::routing::{Changing, Route, SegmentSplit, Split};
 use serin_core::weight::Weight;
@@ -29,6 +30,8 @@ pub(super) struct Beside<'a> {
     pub(super) version: Option<Publication<'a>>,
     /// The manifest text and plan of a rollout that it starts.
     pub(super) manifest: Option<(&'a str, Arc<Plan>)>,
+    /// What its check was decided on.
+    pub(super) seen: Option<Seen>,
 }
 
 /// A version that is published, with its prompts as they are served.
@@ -89,7 +92,7 @@ impl Control {
         }
         let manifest = beside.manifest.as_ref().map(|(text, _)| *text);
         let version = beside.version.map(|publication| publication.stored);
-        let with = Commit { version, manifest };
+        let with = Commit { version, manifest, seen: beside.seen.as_ref() };
         let committed = self.store.commit(&transition, with).await;
         match committed {
             Ok(_) => {

@@ -8,6 +8,7 @@ use serin_core::analysis::{Assigned, Cell, Evidence, Sides};
 use serin_core::evidence::{Baseline, fold, fold_ages, freeze, measures};
 use serin_core::ids::{PackName, RolloutId, SessionHash};
 use serin_core::plan::Plan;
+use serin_core::replay::Counted;
 use serin_core::rollout::Rollout;
 use serin_core::routing::{Cohort, CohortId, Cohorts, Stamp};
 use serin_core::tick::baseline_wanted;
@@ -114,6 +115,8 @@ impl Control {
             .into_iter()
             .map(|(weight, sides)| Assigned { weight, canary: sides.canary, stable: sides.stable })
             .collect();
+        // Cohorts of one stamp are one cell, in an order of its own, so that a replay adds up the same.
+        evidence.cells = Counted::of(&evidence).cells();
         evidence.shown = self.store.tally_total(&rollout.id).await?;
         Ok(evidence)
     }

@@ -185,7 +185,7 @@ impl Control {
         let salt = (self.salts)();
         let order = Order { actor, reason, salt: &salt, now };
         let transition = command(&managed.state, &plan, what, order)?;
-        let beside = Beside { version: None, manifest: manifest.as_deref().map(|text| (text, plan)) };
+        let beside = Beside { manifest: manifest.as_deref().map(|text| (text, plan)), ..Beside::default() };
         Ok(self.commit(managed, transition, beside).await?)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serin_core::ids::PackName;
+use serin_core::replay::Seen;
 use serin_core::routing::{Pin, seconds};
 use serin_core::tick::{Tick, next_due, tick};
 use serin_core::units::{HoldFor, Timestamp};
@@ -74,7 +75,9 @@ impl Control {
             match tick(&managed.state, &managed.plan, &evidence, now) {
                 Tick::Idle { .. } => return Ok(()),
                 Tick::Transition(transition) => {
-                    self.commit(&mut managed, *transition, Beside::default()).await?;
+                    let is_check = transition.check.is_some();
+                    let seen = is_check.then(|| Seen::of(&managed.plan, rollout, active, &evidence));
+                    self.commit(&mut managed, *transition, Beside { seen, ..Beside::default() }).await?;
                 }
             }
         }

@@ -8,6 +8,7 @@ use serin_core::analysis::{Analysis, Assigned, MetricReading, Sides, analyze, co
 use serin_core::ids::{PackName, RolloutId};
 use serin_core::pack::PackState;
 use serin_core::plan::Plan;
+use serin_core::replay::{Replay, replay};
 use serin_core::rollout::Rollout;
 use serin_core::tick::next_due;
 
@@ -85,6 +86,17 @@ impl Control {
         let managed = managed.lock().await;
         let measured = self.measured(&managed, &stored.rollout, &plan).await?;
         Ok(Some((stored.rollout, plan, measured)))
+    }
+
+    /// Repeats the checks of a rollout from what each of them saw; nothing when it does not exist.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it cannot be read.
+    pub async fn replay(&self, id: &RolloutId) -> Result<Option<Replay>, LoadError> {
+        let Some(stored) = self.store.rollout(id).await? else { return Ok(None) };
+        let plan = self.plan_of(&stored.pack, &stored.rollout.canary, Some(stored.manifest)).await?;
+        let records = self.store.check_records(id).await?;
+        Ok(Some(replay(&plan, &stored.rollout, &records)))
     }
 
     async fn measured(

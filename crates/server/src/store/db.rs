@@ -157,14 +157,13 @@ fn bound(sql: &'static str, args: Vec<Value>) -> Query<'static, Sqlite, SqliteAr
 }
 
 fn migrations() -> Migrator {
-    let start = include_str!("migrations/0001_start.sql");
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "start".into(),
-        MigrationType::Simple,
-        start.into_sql_str(),
-        false,
-    )])
+    let simple = |number, name: &'static str, sql: &'static str| {
+        Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        simple(1, "start", include_str!("migrations/0001_start.sql")),
+        simple(2, "replay", include_str!("migrations/0002_replay.sql")),
+    ])
 }
 
 impl Row {

@@ -6,6 +6,7 @@ use serin_core::analysis::Analysis;
 use serin_core::audit::{AuditEntry, AuditFact};
 use serin_core::ids::{Actor, PackName, RolloutId, Version};
 use serin_core::pack::{PackState, Transition};
+use serin_core::replay::{CheckRecord, Counted, Seen};
 use serin_core::rollout::{Rollout, RolloutKind};
 use serin_core::routing::Cohort;
 use serin_core::units::Timestamp;
@@ -72,6 +73,8 @@ pub struct Commit<'a> {
     pub version: Option<&'a StoredVersion>,
     /// The manifest of a rollout that it starts; without one, that of the canary as stored.
     pub manifest: Option<&'a str>,
+    /// What its check was decided on, counted since the start; without it, the check cannot be repeated.
+    pub seen: Option<&'a Seen>,
 }
 
 const LOAD_PACK: &str = "load pack";
@@ -177,6 +180,20 @@ impl Store {
         rows.iter().map(|row| row.json(0)).collect::<Result<_, Cause>>().during(LOAD, rollout)
     }
 
+    /// Every check of a rollout with what it saw, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn check_records(&self, rollout: &RolloutId) -> Result<Vec<CheckRecord>, StoreError> {
+        const LOAD: &str = "load what was seen by the checks of rollout";
+        let sql = "SELECT body, seen FROM checks WHERE rollout = $1 AND seen IS NOT NULL ORDER BY number";
+        let rows = self.db.fetch(sql, args![rollout]).await.during(LOAD, rollout)?;
+        let read = |row: &Row| -> Result<CheckRecord, Cause> {
+            Ok(CheckRecord { analysis: row.json(0)?, seen: row.json(1)? })
+        };
+        rows.iter().map(read).collect::<Result<_, Cause>>().during(LOAD, rollout)
+    }
+
     /// Commits a transition if the pack is still at the revision that it was decided on.
     ///
     /// State, rollouts, cohorts, check, version and audit entries change together or not at all.
@@ -209,9 +226,17 @@ impl Store {
             tx.execute(sql, args).await.during(COMMIT, &pack.name)?;
         }
         if let (Some(check), Some(rollout)) = (&transition.check, &pack.rollout) {
-            let sql = "INSERT INTO checks (rollout, number, made_at, body) VALUES ($1, $2, $3, $4)";
-            let args = args![&rollout.id, check.number, check.at, json(check)];
+            let seen = match with.seen {
+                Some(seen) => Some(json(&since_watermark(&mut tx, &rollout.id, seen).await?)),
+                None => None,
+            };
+            let sql = "INSERT INTO checks (rollout, number, made_at, body, seen) VALUES ($1, $2, $3, $4, $5)";
+            let args = args![&rollout.id, check.number, check.at, json(check), seen];
             tx.execute(sql, args).await.during(COMMIT, &pack.name)?;
+        }
+        for over in transition.superseded.iter().chain(&pack.rollout).filter(|r| r.ended().is_some()) {
+            let sql = "DELETE FROM check_watermark WHERE rollout = $1";
+            tx.execute(sql, args![&over.id]).await.during(COMMIT, &pack.name)?;
         }
         let entries = append(&mut tx, &pack.name, &transition.facts).await?;
         tx.commit().await.during(COMMIT, &pack.name)?;
@@ -278,6 +303,24 @@ async fn insert_version(tx: &mut Tx, pack: &PackName, version: &StoredVersion) -
         version.created_at,
     ];
     Ok(tx.execute(sql, args).await? == 1)
+}
+
+/// What a check saw since the one before; everything counted so far becomes the next watermark.
+///
+/// The watermark is stored in the transaction of the check, so that it is the sum of the stored
+/// checks whoever made them, before and after a restart.
+async fn since_watermark(tx: &mut Tx, rollout: &RolloutId, seen: &Seen) -> Result<Seen, StoreError> {
+    const READ: &str = "read the watermark of rollout";
+    let sql = "SELECT counted FROM check_watermark WHERE rollout = $1";
+    let rows = tx.fetch(sql, args![rollout]).await.during(READ, rollout)?;
+    let watermark: Counted = match rows.first() {
+        Some(row) => row.json(0).during(READ, rollout)?,
+        None => Counted::default(),
+    };
+    let sql = "INSERT INTO check_watermark (rollout, counted) VALUES ($1, $2) \
+               ON CONFLICT (rollout) DO UPDATE SET counted = excluded.counted";
+    tx.execute(sql, args![rollout, json(&seen.counted)]).await.during(READ, rollout)?;
+    Ok(seen.since(&watermark))
 }
 
 async fn save_rollout(

@@ -86,7 +86,7 @@ impl World {
         let transition = self.decide(text, now).await;
         let known = self.store.version(&pack(), &version(text)).await.unwrap();
         let new = known.is_none().then(|| stored_version(text, now));
-        self.store.commit(&transition, Commit { version: new.as_ref(), manifest: None }).await.unwrap();
+        self.store.commit(&transition, Commit { version: new.as_ref(), ..Commit::default() }).await.unwrap();
     }
 
     pub(super) async fn contact(&self, key: &str, cohort: CohortId, now: Timestamp) -> u64 {

@@ -4,8 +4,8 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CheckList, DiffView, ExposureView, OncallView,
-    PackDetail, PackList, Phase, RolloutList, RolloutView, SeriesView, TimelineView, VersionDetail,
-    VersionList,
+    PackDetail, PackList, Phase, ReplayView, RolloutList, RolloutView, SeriesView, TimelineView,
+    VersionDetail, VersionList,
 };
 
 use crate::app::{TestApp, canary, stable};
@@ -140,6 +140,8 @@ async fn everything_that_can_be_read_reads_as_the_type_that_is_documented() {
     assert_eq!(timeline.entries.last().unwrap().action, "rolled_back");
     app.get(&format!("{rollout}/checks")).await.read::<CheckList>();
     app.get(&format!("{rollout}/series")).await.read::<SeriesView>();
+    let replay: ReplayView = app.get(&format!("{rollout}/replay")).await.read();
+    assert_eq!((replay.checks, replay.differences), (0, vec![]), "no check was due yet");
     let exposure: ExposureView = app.get(&format!("{rollout}/exposure")).await.read();
     assert_eq!((exposure.largest_weight, exposure.until), (10.0, Some(app.clock.now())));
     let oncall: OncallView = app.get("/api/v1/oncall").await.read();

@@ -73,7 +73,8 @@ fn ratings_with_unequal_response_rates_hold_instead_of_rolling_back() {
         world = world.truth(Stable, ratings(3.9, 0.1));
         world.run_to(minutes(90));
         assert!(world.facts(Action::RolledBack).is_empty(), "seed {seed}");
-        assert_eq!((world.weight().percent(), world.holds()), (10.0, vec![HoldCause::AtRisk]), "seed {seed}");
+        assert!(world.weight().percent() <= 20.0, "seed {seed}: held at {}", world.weight());
+        assert_eq!(world.holds(), [HoldCause::AtRisk], "seed {seed}");
         let check = world.last_check().expect("there were checks");
         assert_eq!(check.gates[0].shown, "response rates differ", "seed {seed}");
     }

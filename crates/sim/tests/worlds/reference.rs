@@ -1,7 +1,7 @@
 //! The settings that the reference numbers of the evidence engine rest on, for tests and for `make bench`.
 //!
-//! The references know no Observing step: evidence is there from the first minute. A rollout here begins with one
-//! minute of it, because comparisons never count its sessions; what is called minute 0 is the minute after it.
+//! The references know no Observing step: evidence is there from the first minute. Comparisons never count its
+//! sessions, so that a rollout with comparisons begins with one minute of it here; minute 0 is the minute after it.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -10,22 +10,30 @@ use serin_sim::Scenario;
 /// Minutes before the first session counts in a comparison.
 pub(crate) const BEFORE: u64 = 1;
 
-/// 10-20-30-40-50-70-90 % for five minutes each, after one minute that no comparison counts.
-const TIMETABLE: &str = "steps: [{weight: 9.99%, hold: 0s}, {weight: 10%, hold: 5m}, {weight: 20%, hold: 5m}, \
-     {weight: 30%, hold: 5m}, {weight: 40%, hold: 5m}, {weight: 50%, hold: 5m}, {weight: 70%, hold: 5m}, \
-     {weight: 90%, hold: 5m}, {weight: 100%, hold: 1m}]";
+/// 10-20-30-40-50-70-90 % for five minutes each.
+const TIMETABLE: &str = "{weight: 10%, hold: 5m}, {weight: 20%, hold: 5m}, {weight: 30%, hold: 5m}, \
+     {weight: 40%, hold: 5m}, {weight: 50%, hold: 5m}, {weight: 70%, hold: 5m}, {weight: 90%, hold: 5m}, \
+     {weight: 100%, hold: 1m}";
 
-/// Both gates of the first manifest of the design page, on the reference timetable.
+/// Both gates of the first manifest of the design page, on the reference timetable, from the first minute.
 pub(crate) fn two_gates() -> String {
     let success = "{name: success_rate, threshold: 90%, comparison: '>='}";
     let latency = "{name: latency_p99, threshold: 3000ms, comparison: '<='}";
     let rules = "failureThreshold: 2, initialDelay: 0s";
-    manifest(&format!("{{{TIMETABLE}, analysis: {{metrics: [{success}, {latency}], {rules}}}}}"))
+    manifest(&format!("{{steps: [{TIMETABLE}], analysis: {{metrics: [{success}, {latency}], {rules}}}}}"))
+}
+
+/// Metrics compared with stable, on the reference timetable, after a minute that no comparison counts.
+fn comparing(metrics: &[&str]) -> String {
+    let gates: Vec<String> = metrics.iter().map(|metric| gate(metric)).collect();
+    let steps = format!("{{weight: 9.99%, hold: 0s}}, {TIMETABLE}");
+    let analysis = format!("metrics: [{}], initialDelay: 0s", gates.join(", "));
+    manifest(&format!("{{steps: [{steps}], analysis: {{{analysis}}}}}"))
 }
 
 /// One metric compared with stable at next to no margin, read at the first response.
 pub(crate) fn compared(metric: &str) -> String {
-    manifest(&format!("{{{TIMETABLE}, analysis: {{metrics: [{}], initialDelay: 0s}}}}", gate(metric)))
+    comparing(&[metric])
 }
 
 /// The same with the default ramp: five minutes of Observing come first, and nothing decides in them.
@@ -42,7 +50,7 @@ pub(crate) fn compared_all_the_time(metric: &str) -> String {
 
 /// Ten metrics compared with stable, most of which say the same in other words.
 pub(crate) fn ten_metrics() -> String {
-    let names = [
+    comparing(&[
         "success_rate",
         "error_rate",
         "latency_avg",
@@ -53,18 +61,17 @@ pub(crate) fn ten_metrics() -> String {
         "output_tokens_avg",
         "cost_avg",
         "refusal_rate",
-    ];
-    let gates: Vec<String> = names.into_iter().map(gate).collect();
-    manifest(&format!("{{{TIMETABLE}, analysis: {{metrics: [{}], initialDelay: 0s}}}}", gates.join(", ")))
+    ])
 }
 
+/// A gate without a least number of sessions: the references hold for nothing.
 fn gate(metric: &str) -> String {
     let margin = match metric {
         name if name.starts_with("latency") => "1ms",
         name if name.ends_with("_rate") => "0.001pp",
-        _ => "0.001",
+        _ => "0.00001",
     };
-    format!("{{name: {metric}, compareTo: stable, maxRegression: {margin}, maturity: 0s}}")
+    format!("{{name: {metric}, compareTo: stable, maxRegression: {margin}, maturity: 0s, minSamples: 1}}")
 }
 
 /// A manifest for 2.4.0 with this text as `spec.rollout`, given in YAML flow style.
@@ -86,17 +93,34 @@ pub(crate) enum World {
     Outage,
 }
 
-/// Two versions that are the same, at some sessions per second.
+/// Median and 99th percentile of a latency with a mean of 1.2 s, in milliseconds.
+pub(crate) const ABOUT_A_SECOND: (f64, f64) = (1_130.0, 2_600.0);
+/// The same of a latency that just passes a gate of 3 s.
+pub(crate) const JUST_PASSING: (f64, f64) = (1_400.0, 2_810.0);
+/// The same of a latency exactly at a gate of 3 s.
+pub(crate) const AT_THE_LIMIT: (f64, f64) = (1_400.0, 3_000.0);
+
+/// Two versions that are the same, at some sessions per second; they show success alone.
 pub(crate) fn equal(sessions_per_s: u32, world: World) -> Scenario {
+    equal_with(sessions_per_s, world, "")
+}
+
+/// The same, showing all of [`ten_metrics`].
+pub(crate) fn equal_in_ten(sessions_per_s: u32, world: World) -> Scenario {
+    let others =
+        ", latency_median_ms: 1200, latency_p99_ms: 2400, output_tokens: 300, cost: 0.01, refusal_rate: 0.03";
+    equal_with(sessions_per_s, world, others)
+}
+
+fn equal_with(sessions_per_s: u32, world: World, others: &str) -> Scenario {
     let changes = match world {
         World::Steady => "",
         World::Drift => "{of: both, from: 0s, over: 35m, truth: {success_rate: 0.90}}",
         World::Outage => "{of: both, from: 12m, until: 15m, truth: {success_rate: 0.4}}",
     };
     scenario(&format!(
-        "{{name: equal, harmful: false, traffic: {{sessions_per_s: {sessions_per_s}}}, stable: {{success_rate: 0.96, \
-         latency_median_ms: 1200, latency_p99_ms: 2400, output_tokens: 300, cost: 0.01, refusal_rate: 0.03}}, \
-         changes: [{changes}]}}"
+        "{{name: equal, harmful: false, traffic: {{sessions_per_s: {sessions_per_s}}}, \
+         stable: {{success_rate: 0.96{others}}}, changes: [{changes}]}}"
     ))
 }
 
@@ -108,10 +132,12 @@ pub(crate) fn drop_to(rate: f64, from_minute: u64) -> Scenario {
     ))
 }
 
-/// Both versions at a success rate and a 99th percentile of latency, and a canary that is slower from a minute on.
-pub(crate) fn slower(success_rate: f64, p99_ms: f64, shift_ms: f64, from_minute: u64) -> Scenario {
+/// Both versions at a success rate and with a median and 99th percentile of latency in milliseconds, and a canary that
+/// is slower from a minute on.
+pub(crate) fn slower(success_rate: f64, latency: (f64, f64), shift_ms: f64, from_minute: u64) -> Scenario {
+    let (median_ms, p99_ms) = latency;
     scenario(&format!(
-        "{{name: slower, harmful: {}, stable: {{success_rate: {success_rate}, latency_median_ms: 1130, \
+        "{{name: slower, harmful: {}, stable: {{success_rate: {success_rate}, latency_median_ms: {median_ms}, \
          latency_p99_ms: {p99_ms}}}, changes: [{{of: canary, from: {from_minute}m, \
          truth: {{latency_shift_ms: {shift_ms}}}}}]}}",
         shift_ms > 0.0
@@ -128,8 +154,8 @@ pub(crate) fn scenario(yaml: &str) -> Scenario {
     Scenario::parse(yaml).expect("a scenario")
 }
 
-/// In how many of some rollouts a z test of all failures so far, at 5 % each minute, ever finds two equal versions
-/// different: what Serin does not do.
+/// In how many of some rollouts a two-sided z test of all failures so far, at 5 % each minute, ever finds the canary
+/// worse than a stable that is the same: what Serin does not do.
 pub(crate) fn z_test_rolls_back(sessions_per_s: u32, world: World, runs: usize) -> usize {
     let mut dice = Pcg64Mcg::seed_from_u64(1);
     (0..runs).filter(|_| z_test_finds(sessions_per_s, world, &mut dice)).count()
@@ -154,7 +180,7 @@ fn z_test_finds(sessions_per_s: u32, world: World, dice: &mut Pcg64Mcg) -> bool 
         }
         let pooled = (canary.0 + stable.0) / (canary.1 + stable.1);
         let error = (pooled * (1.0 - pooled) * (1.0 / canary.1 + 1.0 / stable.1)).sqrt();
-        if canary.0 / canary.1 - stable.0 / stable.1 > 1.644_853_627 * error {
+        if canary.0 / canary.1 - stable.0 / stable.1 > 1.959_963_985 * error {
             return true;
         }
     }

@@ -223,6 +223,17 @@ pub struct CheckList {
     pub checks: Vec<CheckView>,
 }
 
+/// What comes of repeating every check of a rollout from what it saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplayView {
+    /// The rollout.
+    pub rollout: String,
+    /// Checks that were repeated.
+    pub checks: u64,
+    /// Everything in which a repeated check differs from the stored one, oldest first; empty when none does.
+    pub differences: Vec<String>,
+}
+
 /// The metrics of a rollout over its checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SeriesView {

@@ -14,7 +14,7 @@ mod word;
 pub use audit::{AuditEntryView, AuditPage, AuditVerified, OncallView, StreamEvent};
 pub use check::{
     CheckList, CheckOutcome, CheckSummaryView, CheckView, GateState, GateView, MetricStatus, MetricTier,
-    MetricUnit, MetricView, SeriesOfMetric, SeriesPoint, SeriesView, Verdict,
+    MetricUnit, MetricView, ReplayView, SeriesOfMetric, SeriesPoint, SeriesView, Verdict,
 };
 pub use data::{
     CarriedView, CommandRequest, EventInput, EventValue, EventsAnswer, EventsRequest, ExplainView, PinView,

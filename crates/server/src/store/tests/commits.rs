@@ -35,7 +35,7 @@ async fn what_is_committed_reads_back(world: World) {
     let first = world.decide("3.0.0", at(120)).await;
     let version_3 = stored_version("3.0.0", at(120));
     let entries =
-        world.store.commit(&first, Commit { version: Some(&version_3), manifest: None }).await.unwrap();
+        world.store.commit(&first, Commit { version: Some(&version_3), ..Commit::default() }).await.unwrap();
     assert_eq!(entries.len(), first.facts.len());
     assert_eq!(world.state().await, first.pack);
 
@@ -56,7 +56,7 @@ async fn what_is_committed_reads_back(world: World) {
 async fn the_first_version_is_inserted_once(world: World) {
     let first = world.decide("1.0.0", at(0)).await;
     let version = stored_version("1.0.0", at(0));
-    let with = Commit { version: Some(&version), manifest: None };
+    let with = Commit { version: Some(&version), ..Commit::default() };
     world.store.commit(&first, with).await.unwrap();
     let refused = world.store.commit(&first, with).await;
     assert!(matches!(refused, Err(CommitError::Conflict)), "{refused:?}");
@@ -92,7 +92,7 @@ async fn a_conflict_changes_nothing(world: World) {
     let (state, tail) = (world.state().await, world.store.audit_tail().await.unwrap());
 
     let version_3 = stored_version("3.0.0", at(180));
-    let refused = world.store.commit(&late, Commit { version: Some(&version_3), manifest: None }).await;
+    let refused = world.store.commit(&late, Commit { version: Some(&version_3), ..Commit::default() }).await;
     assert!(matches!(refused, Err(CommitError::Conflict)), "{refused:?}");
     assert_eq!(world.state().await, state);
     assert_eq!(world.store.audit_tail().await.unwrap(), tail);
