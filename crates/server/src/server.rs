@@ -45,9 +45,15 @@ impl Default for Overrides {
         Self {
             clock: Clock::System,
             salts: Box::new(|| format!("{:032x}", rand::random::<u128>())),
-            ids: Ids::new(rand::random::<u128>),
+            ids: Ids::new(new_id),
         }
     }
+}
+
+/// 48 bits of time in milliseconds and 80 random ones: ids that follow each other lie together in an index.
+fn new_id() -> u128 {
+    let milliseconds = u128::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+    (milliseconds << 80) | (rand::random::<u128>() >> 48)
 }
 
 impl std::fmt::Debug for Overrides {

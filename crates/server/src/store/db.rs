@@ -25,6 +25,11 @@ use super::error::{Cause, StoreError};
 /// Connections that only read.
 const READERS: u32 = 3;
 
+/// Pages that the writer keeps in memory, in KiB below zero; the indexes of a busy day fit.
+const CACHE: &str = "-32768";
+/// Pages of 4 KiB in the log that make SQLite carry them over into the database.
+const CHECKPOINT_PAGES: &str = "8000";
+
 /// An open database.
 #[derive(Debug, Clone)]
 pub(super) enum Db {
@@ -79,6 +84,8 @@ impl Db {
         let writing = options
             .clone()
             .create_if_missing(true)
+            .pragma("cache_size", CACHE)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
         let writer = pool().max_connections(1).connect_with(writing).await.map_err(opening)?;

@@ -11,6 +11,7 @@ mod db;
 mod error;
 mod evidence;
 mod packs;
+mod rows;
 mod sessions;
 mod tallies;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Contacts and facts, many in one transaction.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 
 use serin_core::aggregate::Tally;
 use serin_core::ids::{PackName, RolloutId, SessionHash};
@@ -10,8 +10,9 @@ use serin_core::routing::{Cohort, CohortId, Variant};
 use serin_core::units::Timestamp;
 
 use super::Store;
-use super::db::{Tx, args, json};
-use super::error::{During, StoreError};
+use super::db::{Row, Tx, args, json};
+use super::error::{Cause, During, StoreError};
+use super::rows::ManyRows;
 use super::tallies::{SlotKey, merge_slots, slot_of};
 use crate::signal::{Contact, SessionFact};
 
@@ -82,12 +83,22 @@ impl Store {
         let mut assigned: BTreeMap<(&RolloutId, CohortId), u64> = BTreeMap::new();
         let mut seen: BTreeMap<SessionHash, Timestamp> = BTreeMap::new();
 
+        save_sessions(&mut tx, &batch.contacts).await.during(WRITE, &what)?;
+        let stamped: Vec<(&Contact, &RolloutId)> = batch
+            .contacts
+            .iter()
+            .filter_map(|contact| {
+                let cohort = stamps.get(&(&*contact.pack, contact.cohort))?;
+                Some((contact, &cohort.stamp.as_ref()?.rollout))
+            })
+            .collect();
+        let mut new_units = insert_units(&mut tx, &stamped).await.during(WRITE, &what)?;
         for contact in &batch.contacts {
-            save_session(&mut tx, contact).await.during(WRITE, &what)?;
             let cohort = stamps.get(&(&*contact.pack, contact.cohort));
             let is_new = match cohort.and_then(|cohort| cohort.stamp.as_ref()) {
                 Some(stamp) => {
-                    let is_new = insert_unit(&mut tx, contact, &stamp.rollout).await.during(WRITE, &what)?;
+                    // The first contact of a new unit is the one that is stored.
+                    let is_new = new_units.remove(&(stamp.rollout.to_string(), contact.hash));
                     if is_new {
                         written.units += 1;
                         *assigned.entry((&stamp.rollout, contact.cohort)).or_default() += 1;
@@ -101,10 +112,9 @@ impl Store {
                 slots.entry(key).or_default().sessions += 1;
             }
         }
-        for fact in &batch.facts {
-            let is_new = save_fact(&mut tx, fact).await.during(WRITE, &what)?;
-            written.receipts.push(if is_new { Receipt::Accepted } else { Receipt::Duplicate });
-            if !is_new {
+        let receipts = save_facts(&mut tx, &batch.facts).await.during(WRITE, &what)?;
+        for (fact, receipt) in batch.facts.iter().zip(&receipts) {
+            if *receipt == Receipt::Duplicate {
                 continue;
             }
             let key = || slot_key(&fact.pack, stamps.get(&(&*fact.pack, fact.cohort)), fact.until);
@@ -117,6 +127,7 @@ impl Store {
                 Fact::Outcome(outcome) => slots.entry(key()).or_default().add_outcome(outcome),
             }
         }
+        written.receipts = receipts;
         for touch in &batch.touches {
             saw(&mut seen, touch.hash, touch.at);
         }
@@ -127,10 +138,7 @@ impl Store {
             tx.execute(sql, args![rollout, cohort, n, "{}"]).await.during(WRITE, &what)?;
         }
         merge_slots(&mut tx, &slots).await?;
-        for (hash, at) in seen {
-            let sql = "UPDATE session SET last_seen = $2 WHERE key_hash = $1 AND last_seen < $2";
-            tx.execute(sql, args![hash, at]).await.during(WRITE, &what)?;
-        }
+        touch_sessions(&mut tx, &seen).await.during(WRITE, &what)?;
         tx.commit().await.during(WRITE, &what)?;
         Ok(written)
     }
@@ -171,24 +179,57 @@ fn slot_key(pack: &PackName, cohort: Option<&Arc<Cohort>>, at: Timestamp) -> Slo
     }
 }
 
-/// Stores where a session is pinned; an assignment that is older than the stored one changes nothing.
-async fn save_session(tx: &mut Tx, contact: &Contact) -> Result<(), sqlx::Error> {
-    let sql = "INSERT INTO session (key_hash, pack, session_key, cohort, pinned, pinned_at, last_seen) \
-               VALUES ($1, $2, $3, $4, $5, $6, $6) \
-               ON CONFLICT (key_hash) DO UPDATE SET cohort = excluded.cohort, pinned = excluded.pinned, \
-               pinned_at = excluded.pinned_at, last_seen = excluded.last_seen \
-               WHERE excluded.pinned_at >= session.pinned_at";
-    let args = args![contact.hash, &*contact.pack, &contact.key, contact.cohort, contact.pinned, contact.at];
-    tx.execute(sql, args).await?;
-    Ok(())
+/// Stores where sessions are pinned; an assignment that is older than the stored one changes nothing.
+async fn save_sessions(tx: &mut Tx, contacts: &[Contact]) -> Result<(), sqlx::Error> {
+    static SAVE: LazyLock<ManyRows> = LazyLock::new(|| {
+        let head =
+            "INSERT INTO session (key_hash, pack, session_key, cohort, pinned, pinned_at, last_seen) VALUES";
+        let tail = "ON CONFLICT (key_hash) DO UPDATE SET cohort = excluded.cohort, pinned = excluded.pinned, \
+                    pinned_at = excluded.pinned_at, last_seen = excluded.last_seen \
+                    WHERE excluded.pinned_at >= session.pinned_at";
+        ManyRows::new(head, 7, tail)
+    });
+    // PostgreSQL takes a key once per statement.
+    let mut latest: BTreeMap<SessionHash, &Contact> = BTreeMap::new();
+    for contact in contacts {
+        let stored = latest.entry(contact.hash).or_insert(contact);
+        if contact.at >= stored.at {
+            *stored = contact;
+        }
+    }
+    let rows: Vec<&Contact> = latest.into_values().collect();
+    SAVE.execute(tx, &rows, |contact| {
+        let Contact { pack, key, hash, cohort, at, pinned } = contact;
+        args![*hash, &**pack, key, *cohort, *pinned, *at, *at]
+    })
+    .await
 }
 
-/// Makes a session a unit of evidence; says whether its key had been none in this rollout.
-async fn insert_unit(tx: &mut Tx, contact: &Contact, rollout: &RolloutId) -> Result<bool, sqlx::Error> {
-    let sql = "INSERT INTO unit (rollout, key_hash, pack, cohort, assigned_at, folded) VALUES ($1, $2, $3, $4, $5, 0) \
-               ON CONFLICT (rollout, key_hash) DO NOTHING";
-    let args = args![rollout, contact.hash, &*contact.pack, contact.cohort, contact.at];
-    Ok(tx.execute(sql, args).await? == 1)
+/// Makes sessions units of evidence; names those whose keys had been none in their rollout.
+async fn insert_units(
+    tx: &mut Tx,
+    stamped: &[(&Contact, &RolloutId)],
+) -> Result<BTreeSet<(String, SessionHash)>, Cause> {
+    static INSERT: LazyLock<ManyRows> = LazyLock::new(|| {
+        let head = "INSERT INTO unit (rollout, key_hash, pack, cohort, assigned_at, folded) VALUES";
+        ManyRows::new(head, 6, "ON CONFLICT (rollout, key_hash) DO NOTHING RETURNING rollout, key_hash")
+    });
+    let values = |(contact, rollout): &(&Contact, &RolloutId)| {
+        args![*rollout, contact.hash, &*contact.pack, contact.cohort, contact.at, 0_i64]
+    };
+    let inserted = INSERT.fetch(tx, stamped, values).await?;
+    inserted.iter().map(|row: &Row| Ok((row.text(0)?, row.hash(1)?))).collect()
+}
+
+/// Notes when sessions were seen last; the time only rises.
+async fn touch_sessions(tx: &mut Tx, seen: &BTreeMap<SessionHash, Timestamp>) -> Result<(), sqlx::Error> {
+    static TOUCH: LazyLock<ManyRows> = LazyLock::new(|| {
+        let head = "UPDATE session SET last_seen = seen.column2 FROM (VALUES";
+        let tail = ") AS seen WHERE session.key_hash = seen.column1 AND session.last_seen < seen.column2";
+        ManyRows::new(head, 2, tail)
+    });
+    let rows: Vec<(SessionHash, Timestamp)> = seen.iter().map(|(hash, at)| (*hash, *at)).collect();
+    TOUCH.execute(tx, &rows, |(hash, at)| args![*hash, *at]).await
 }
 
 /// How facts are told apart in the table.
@@ -196,29 +237,52 @@ const STARTED: i64 = 0;
 const ENDED: i64 = 1;
 const OUTCOME: i64 = 2;
 
-/// Stores a fact; says whether it counts: it is the first with its id, or the end of a request that had only started.
-async fn save_fact(tx: &mut Tx, fact: &SessionFact) -> Result<bool, sqlx::Error> {
-    let kind = match &fact.fact {
-        Fact::Started => STARTED,
-        Fact::Response(_) => ENDED,
-        Fact::Outcome(_) => OUTCOME,
+/// Stores facts; one counts if it is the first with its id, or the end of a request that had only started.
+async fn save_facts(tx: &mut Tx, facts: &[SessionFact]) -> Result<Vec<Receipt>, Cause> {
+    static SAVE: LazyLock<ManyRows> = LazyLock::new(|| {
+        let head =
+            "INSERT INTO observation (pack, id, key_hash, cohort, kind, started_at, ended_at, body) VALUES";
+        let tail = format!(
+            "ON CONFLICT (pack, id) DO UPDATE SET kind = excluded.kind, ended_at = excluded.ended_at, \
+             body = excluded.body \
+             WHERE observation.kind = {STARTED} AND excluded.kind = {ENDED} RETURNING pack, id"
+        );
+        ManyRows::new(head, 8, &tail)
+    });
+    let values = |fact: &SessionFact| {
+        let kind = match &fact.fact {
+            Fact::Started => STARTED,
+            Fact::Response(_) => ENDED,
+            Fact::Outcome(_) => OUTCOME,
+        };
+        let (pack, id, body) = (&*fact.pack, fact.id.as_str(), json(&fact.fact));
+        args![pack, id, fact.hash, fact.cohort, kind, fact.at, fact.until, body]
     };
-    let sql = "INSERT INTO observation (pack, id, key_hash, cohort, kind, started_at, ended_at, body) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-               ON CONFLICT (pack, id) DO UPDATE SET kind = excluded.kind, ended_at = excluded.ended_at, \
-               body = excluded.body \
-               WHERE observation.kind = $9 AND excluded.kind = $10";
-    let args = args![
-        &*fact.pack,
-        fact.id.as_str(),
-        fact.hash,
-        fact.cohort,
-        kind,
-        fact.at,
-        fact.until,
-        json(&fact.fact),
-        STARTED,
-        ENDED,
-    ];
-    Ok(tx.execute(sql, args).await? == 1)
+    let mut receipts = Vec::with_capacity(facts.len());
+    for facts in without_repeats(facts) {
+        let rows = SAVE.fetch(tx, facts, values).await?;
+        let accepted: BTreeSet<(String, String)> =
+            rows.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect::<Result<_, Cause>>()?;
+        receipts.extend(facts.iter().map(|fact| {
+            let is_new = accepted.contains(&(fact.pack.to_string(), fact.id.clone()));
+            if is_new { Receipt::Accepted } else { Receipt::Duplicate }
+        }));
+    }
+    Ok(receipts)
+}
+
+/// Cuts facts into pieces none of which names an id twice: such facts are judged one after the other.
+fn without_repeats(facts: &[SessionFact]) -> Vec<&[SessionFact]> {
+    let mut pieces = Vec::new();
+    let mut named: BTreeSet<(&PackName, &str)> = BTreeSet::new();
+    let mut start = 0;
+    for (index, fact) in facts.iter().enumerate() {
+        if !named.insert((&fact.pack, &fact.id)) {
+            pieces.push(&facts[start..index]);
+            named = BTreeSet::from([(&*fact.pack, fact.id.as_str())]);
+            start = index;
+        }
+    }
+    pieces.push(&facts[start..]);
+    pieces
 }

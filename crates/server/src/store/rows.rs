@@ -1,0 +1,89 @@
+//! Statements over many rows at once.
+//!
+//! Each statement costs a hand-over to the thread of its connection and back, which is several times the
+//! work of one row. The texts are few and fixed, so that each is prepared once.
+
+use super::db::{Row, Tx, Value};
+
+/// Rows of one statement; what is left over goes into the next smaller one.
+const SIZES: [usize; 3] = [16, 4, 1];
+
+/// A statement with a list of rows in it.
+#[derive(Debug)]
+pub(super) struct ManyRows {
+    texts: [String; SIZES.len()],
+}
+
+impl ManyRows {
+    /// A statement whose rows of so many `columns` stand between `head` and `tail`.
+    pub(super) fn new(head: &str, columns: usize, tail: &str) -> Self {
+        let row = |first: usize| {
+            let places: Vec<String> = (first..first + columns).map(|place| format!("${place}")).collect();
+            format!("({})", places.join(", "))
+        };
+        let text = |size: usize| {
+            let rows: Vec<String> = (0..size).map(|index| row(1 + index * columns)).collect();
+            format!("{head} {} {tail}", rows.join(", "))
+        };
+        Self { texts: SIZES.map(text) }
+    }
+
+    /// Runs it over all rows.
+    pub(super) async fn execute<T>(
+        &'static self,
+        tx: &mut Tx,
+        rows: &[T],
+        values: impl Fn(&T) -> Vec<Value>,
+    ) -> Result<(), sqlx::Error> {
+        for (text, rows) in self.statements(rows) {
+            tx.execute(text, rows.iter().flat_map(&values).collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs it over all rows, and hands back what it returns.
+    pub(super) async fn fetch<T>(
+        &'static self,
+        tx: &mut Tx,
+        rows: &[T],
+        values: impl Fn(&T) -> Vec<Value>,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        let mut returned = Vec::with_capacity(rows.len());
+        for (text, rows) in self.statements(rows) {
+            returned.extend(tx.fetch(text, rows.iter().flat_map(&values).collect()).await?);
+        }
+        Ok(returned)
+    }
+
+    fn statements<'r, T>(&'static self, rows: &'r [T]) -> Vec<(&'static str, &'r [T])> {
+        let mut statements = Vec::new();
+        let mut rest = rows;
+        for (size, text) in SIZES.into_iter().zip(&self.texts) {
+            let (whole, left) = rest.split_at(rest.len() - rest.len() % size);
+            statements.extend(whole.chunks(size).map(|rows| (text.as_str(), rows)));
+            rest = left;
+        }
+        statements
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::LazyLock;
+
+    #[test]
+    fn every_row_is_in_one_statement_in_order() {
+        static PAIRS: LazyLock<ManyRows> = LazyLock::new(|| ManyRows::new("VALUES", 2, "END"));
+        let rows: Vec<usize> = (0..75).collect();
+        let statements = PAIRS.statements(&rows);
+        let sizes: Vec<usize> = statements.iter().map(|(_, rows)| rows.len()).collect();
+        assert_eq!(sizes, [16, 16, 16, 16, 4, 4, 1, 1, 1]);
+        let all: Vec<usize> = statements.iter().flat_map(|(_, rows)| *rows).copied().collect();
+        assert_eq!(all, rows);
+        assert_eq!(statements[8].0, "VALUES ($1, $2) END");
+        assert!(statements[4].0.ends_with("($5, $6), ($7, $8) END"), "{}", statements[4].0);
+        assert!(PAIRS.statements::<usize>(&[]).is_empty());
+    }
+}
