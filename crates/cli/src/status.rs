@@ -89,8 +89,10 @@ async fn watch(args: &StatusArgs, client: &Client) -> Result<Exit, Told> {
             Some(rollout) => status_view::line(rollout),
             None => status_view::idle(pack),
         };
+        // Values change all the time: they are told with whatever else has changed.
         if line != last {
-            anstream::println!("{}", line.trim_end());
+            let gates = pack.rollout.as_ref().map_or_else(String::new, status_view::gates_in_line);
+            anstream::println!("{}{gates}", line.trim_end());
             last = line;
         }
     };

@@ -265,6 +265,17 @@ pub(crate) fn line(view: &RolloutView) -> String {
     format!("{} {}{step}  {}%{check}{holds}{end}", view.canary, view.phase, percent(view.weight))
 }
 
+/// What each gate reads, on how much, against what; the end of a line for logs.
+pub(crate) fn gates_in_line(view: &RolloutView) -> String {
+    let told = |gate: &GateView| {
+        format!(
+            "  {} {} ({}, {} of {} sessions)",
+            gate.metric, gate.shown, gate.rule, gate.samples, gate.needed
+        )
+    };
+    view.gates.iter().map(told).collect()
+}
+
 /// The style of a phase.
 pub(crate) fn phase_style(phase: Phase) -> Style {
     match phase {

@@ -1,6 +1,5 @@
 //! The program as people and pipelines call it: what it prints and how it exits.
 
-#[expect(dead_code, reason = "each test program uses its own part")]
 mod support;
 
 use support::{Place, Ran, Server, eventually, repository};
@@ -207,6 +206,38 @@ async fn with_stable() -> (Place, Server) {
     let ran = place.run("apply -f 1.0.0.yaml --wait").await;
     assert_eq!(ran.code, 0, "the first version is stable at once: {ran:?}");
     (place, server)
+}
+
+/// FIELD bug 15: watching shows values, thresholds, sample sizes and reasons, not only ticks.
+#[tokio::test]
+async fn bug_15_status_and_its_watch_show_values_thresholds_sample_sizes_and_reasons() {
+    let (place, server) = with_stable().await;
+    assert_eq!(place.run("apply -f 2.0.0.yaml").await.code, 0);
+    assert_eq!(place.run("pause support --reason 'let me look'").await.code, 0);
+    // An error means that there is a provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let events: Vec<serde_json::Value> = (0..60)
+        .map(|n| serde_json::json!({"pack": "support", "session": format!("s-{n}"), "name": "response", "success": n % 4 != 0}))
+        .collect();
+    let client = reqwest::Client::new();
+    for n in 0..60 {
+        let visit = serde_json::json!({"pack": "support", "session": format!("s-{n}")});
+        let answer = client.post(format!("{}/v1/resolve", server.data)).json(&visit).send().await;
+        assert!(answer.expect("the server answers").status().is_success());
+    }
+    let report =
+        client.post(format!("{}/v1/events", server.data)).json(&serde_json::json!({"events": events}));
+    assert_eq!(report.send().await.expect("the server answers").status(), 202);
+
+    let told = ["success_rate", ">= 90.0%", "of 30", "on hold: paused", "let me look", "DIFFERENCE"];
+    let status = place.run("status support").await;
+    for words in told {
+        assert!(status.out.contains(words), "{words:?} is missing in\n{}", status.out);
+    }
+    let watched = place.run("status support --watch --timeout 1s").await;
+    for words in ["success_rate", ">= 90.0%", "of 30 sessions", "paused"] {
+        assert!(watched.out.contains(words), "{words:?} is missing in\n{}", watched.out);
+    }
 }
 
 #[tokio::test]

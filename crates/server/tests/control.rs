@@ -433,3 +433,41 @@ async fn a_version_only_pack_that_reports_outcomes_alone_is_judged() {
     let how = rollout.ended().map(|ended| ended.how.clone());
     assert!(matches!(how, Some(End::RolledBack { .. })), "{:?}", rollout.active());
 }
+
+/// FIELD bug 18: what status says is what was served, counted from the answers and not from the set weight.
+#[tokio::test]
+async fn bug_18_status_says_what_was_really_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), start()).await;
+    house.apply(STABLE).await.unwrap();
+    house.run(60, 4, &healthy).await;
+    house.apply(CANARY).await.unwrap();
+    let (mut sessions, mut requests) = ([0_u64; 2], [0_u64; 2]);
+    for n in 0..1_000_u64 {
+        let resolved = house.visit(&format!("served-{n}")).await;
+        let is_canary = resolved.version.to_string() == "2.4.0";
+        assert_eq!(is_canary, resolved.cohort.variant == Variant::Canary, "the version is the variant's");
+        sessions[usize::from(is_canary)] += 1;
+        for turn in 0..=(n % 3) {
+            requests[usize::from(is_canary)] += 1;
+            let at = house.clock.now();
+            let fact = SessionFact {
+                pack: Arc::clone(&resolved.pack.name),
+                hash: resolved.hash,
+                cohort: resolved.cohort.id,
+                id: format!("r-{n}-{turn}"),
+                at,
+                until: at,
+                fact: Fact::Response(healthy(resolved.cohort.variant, n)),
+            };
+            assert!(house.control.resolver().signals.fact(fact));
+        }
+    }
+    assert!(house.control.resolver().signals.barrier().await);
+    let measured = house.view().await.measured.unwrap();
+    let assigned = measured.assigned.iter().fold([0, 0], |sum, a| [sum[0] + a.stable, sum[1] + a.canary]);
+    assert_eq!(assigned, sessions);
+    assert_eq!([measured.shown.stable.requests, measured.shown.canary.requests], requests);
+    assert_eq!((measured.exposure.sessions, measured.exposure.requests), (sessions[1], requests[1]));
+    assert!((50..200).contains(&sessions[1]), "about 10 % of a thousand: {sessions:?}");
+}
