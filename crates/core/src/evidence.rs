@@ -14,11 +14,11 @@ use crate::metric::{Better, Kind, Metric, Signal, catalogue};
 use crate::observation::{Fact, Observation, Reading, Response};
 use crate::plan::{Gate, GateRule, Plan};
 use crate::routing::Variant;
-use crate::stats::maturity::{SessionLimits, of_outcomes};
+use crate::stats::maturity::{self, SessionLimits, of_outcomes};
 use crate::units::{HoldFor, Timestamp};
 
 /// Requests that start within this age of their session count for metrics of responses.
-pub const RESPONSE_WINDOW: HoldFor = HoldFor::from_mins(1);
+pub const RESPONSE_WINDOW: HoldFor = HoldFor::from_secs(maturity::RESPONSE_WINDOW.as_secs());
 /// No session counts more requests than this.
 pub const MOST_REQUESTS: u32 = 20;
 /// Matured sessions of stable's last day that make a baseline without waiting for Observing.

@@ -1,6 +1,6 @@
 //! The constants of a comparison, frozen from stable before evidence starts.
 //!
-//! Wrong constants cost power, never validity (STATISTICS, "Sufficient statistics").
+//! Wrong constants cost power, never validity (`docs/statistics.md`).
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ impl Baseline {
 
 /// Freezes the constants of a plan from sessions of stable; nothing while there are fewer than `least`.
 ///
-/// Wrong constants cost power, never validity (STATISTICS, "Sufficient statistics").
+/// Wrong constants cost power, never validity (`docs/statistics.md`).
 pub fn freeze(plan: &Plan, sessions: &[SessionFacts], least: u64, now: Timestamp) -> Option<Baseline> {
     let is_fact = |fact: &Fact| match fact {
         Fact::Response(_) | Fact::Outcome(_) => true,

@@ -52,17 +52,6 @@ impl Store {
         tail(&rows).during(READ, &"*")
     }
 
-    /// Appends facts that no transition of a pack carries, such as the break-glass file.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store fails; nothing is appended then.
-    pub async fn record(&self, pack: &PackName, facts: &[AuditFact]) -> Result<Vec<AuditEntry>, StoreError> {
-        let mut tx = self.db.begin().await.during(APPEND, pack)?;
-        let entries = append(&mut tx, pack, facts).await?;
-        tx.commit().await.during(APPEND, pack)?;
-        Ok(entries)
-    }
-
     /// Checks every link of the audit log and tells how many entries it holds.
     ///
     /// # Errors
