@@ -144,6 +144,11 @@ impl Resolver {
         self.published.notify_waiters();
     }
 
+    /// Ends when a picture is put in force after this call.
+    pub fn published(&self) -> impl Future<Output = ()> + '_ {
+        self.published.notified()
+    }
+
     /// Which version a session gets, and pins it.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::guard::Guard;
 use crate::api::listen::Listener;
+use crate::api::ofrep::Ofrep;
 use crate::api::{Parts, control_plane, data_plane};
 use crate::clock::Clock;
 use crate::control::{Control, LoadError, Salts};
@@ -146,6 +147,7 @@ impl Server {
             reporter: ingest.reporter(),
             ingest: Arc::clone(ingest.counts()),
             ids,
+            ofrep: Ofrep::new(settings.data.ofrep_prompt_text, settings.data.ofrep_origins.clone()),
             retention: settings.retention,
             started_at,
             stop: stopped.clone(),

@@ -15,6 +15,7 @@ use http::HeaderName;
 use serin_core::units::{HoldFor, InvalidDuration};
 
 use self::read::Reader;
+use crate::api::ofrep::{Origin, PromptText};
 use crate::gateway::{BaseUrl, Secret, SystemMessage};
 
 /// Everything that a server is told at its start.
@@ -53,6 +54,10 @@ pub struct DataSettings {
     pub include_usage: bool,
     /// Whether a caller may name a version.
     pub allow_version_override: bool,
+    /// Whether OpenFeature clients may read the text of prompts.
+    pub ofrep_prompt_text: PromptText,
+    /// Origins of web pages that may evaluate flags.
+    pub ofrep_origins: Vec<Origin>,
     /// The largest body of a chat request, in bytes.
     pub body_limit: usize,
     /// Sessions that are pinned at most.
@@ -232,6 +237,11 @@ impl Settings {
             }),
             include_usage: reader.value("data.includeUsage", None, "true", yes_or_no),
             allow_version_override: reader.value("data.allowVersionOverride", None, "false", yes_or_no),
+            ofrep_prompt_text: reader.value("data.ofrepPromptText", None, "false", |text| {
+                yes_or_no(text).map(|yes| if yes { PromptText::Filled } else { PromptText::Withheld })
+            }),
+            ofrep_origins: reader
+                .list("data.ofrepOrigins", |text| Origin::parse(text).map_err(|error| error.to_string())),
             body_limit: reader.value("data.bodyLimit", None, "32MiB", bytes),
             max_pins: reader.value("data.maxPins", None, "2000000", |text| count(text, 1, 100_000_000)),
         };

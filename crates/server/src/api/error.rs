@@ -137,6 +137,12 @@ impl ApiError {
         self
     }
 
+    /// Status and detail, for answers that have a form of their own for errors.
+    pub(super) fn brief(&self) -> (StatusCode, String) {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, self.0.detail.clone().unwrap_or_else(|| self.0.title.clone()))
+    }
+
     fn problems(mut self, problems: Vec<FieldProblem>) -> Self {
         self.0.problems = problems;
         self

@@ -8,6 +8,7 @@ pub mod events;
 pub mod guard;
 mod health;
 pub mod listen;
+pub mod ofrep;
 mod orders;
 mod packs;
 mod read;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub ingest: Arc<IngestCounts>,
     /// Where new ids come from.
     pub ids: Ids,
+    /// What evaluating flags needs besides the packs.
+    pub ofrep: ofrep::Ofrep,
     /// How long observations are kept.
     pub retention: HoldFor,
     /// When the server started.
@@ -114,7 +117,12 @@ fn control_routes() -> OpenApiRouter<App> {
 }
 
 fn data_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::default().routes(routes!(resolve::resolve)).routes(routes!(events::events))
+    OpenApiRouter::default()
+        .routes(routes!(resolve::resolve))
+        .routes(routes!(events::events))
+        .routes(routes!(ofrep::flag))
+        .routes(routes!(ofrep::flags))
+        .routes(routes!(ofrep::changes))
 }
 
 /// The description of both planes.
@@ -141,6 +149,7 @@ pub fn data_plane(parts: Arc<Parts>, checks: Guard) -> Router {
     let (routes, _) = data_routes().merge(health_routes()).split_for_parts();
     routes
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&parts), ofrep::cors))
         .layer(middleware::from_fn_with_state(checks, guard))
         .fallback(gateway)
         .with_state(parts)

@@ -26,6 +26,8 @@ fn without_anything_the_defaults_hold() {
       systemMessage: prepend  # default
       includeUsage: true  # default
       allowVersionOverride: false  # default
+      ofrepPromptText: false  # default
+      ofrepOrigins: []  # default
       bodyLimit: 32MiB  # default
       maxPins: 2000000  # default
     ingest:

@@ -43,8 +43,10 @@ async fn every_path_that_is_described_is_served() {
             .replace("{pack}", "support-prompts")
             .replace("{version}", "2.4.0")
             .replace("{id}", "support-prompts-r1")
+            .replace("{key}", "support-prompts")
             .replace("{order}", "pause");
-        let to = if path.starts_with("/v1/") { app.server.data_addr() } else { app.server.control_addr() };
+        let is_data = ["/v1/", "/ofrep/", "/otlp/"].iter().any(|plane| path.starts_with(plane));
+        let to = if is_data { app.server.data_addr() } else { app.server.control_addr() };
         for method in item.as_object().unwrap().keys() {
             // Headers are enough: the stream never ends.
             let answer = app.open(to, &method.to_uppercase(), &at, &[], "").await;

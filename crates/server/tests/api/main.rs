@@ -5,5 +5,6 @@ mod data_plane;
 mod documents;
 mod guards;
 mod lifecycle;
+mod ofrep;
 mod problems;
 mod starts;

@@ -6,6 +6,7 @@
 mod audit;
 mod check;
 mod data;
+mod ofrep;
 mod pack;
 mod problem;
 mod rollout;
@@ -19,6 +20,10 @@ pub use check::{
 pub use data::{
     CarriedView, CommandRequest, EventInput, EventValue, EventsAnswer, EventsRequest, ExplainView, PinView,
     RejectedEvent, RenderedPrompt, ResolveReason, ResolveRequest, ResolveResponse, Variant,
+};
+pub use ofrep::{
+    OfrepBulk, OfrepChange, OfrepEndpoint, OfrepErrorCode, OfrepEventStream, OfrepFailure, OfrepFlag,
+    OfrepReason, OfrepRequest,
 };
 pub use pack::{
     AppliedOutcome, AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, PackSummary,

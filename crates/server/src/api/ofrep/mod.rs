@@ -1,0 +1,361 @@
+//! OpenFeature Remote Evaluation (OFREP 0.3): every pack is a flag, and so is every prompt of it.
+//!
+//! An evaluation pins the session exactly as resolving does, and counts as its contact. The value carries the
+//! version and the parameters; the text of a prompt is filled in for callers that may read prompts, one flag at a
+//! time, where the context brings `variables`.
+
+mod cors;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header::{ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use serin_core::ids::{PackName, PromptName, SessionKey};
+use serin_core::routing::{Reason, Turn};
+
+pub(super) use self::cors::cors;
+pub use self::cors::{InvalidOrigin, Origin};
+use self::stream::stand;
+pub(super) use self::stream::{__path_changes, changes};
+use super::App;
+use super::read::{SMALL_BODY, bytes};
+use super::types::{
+    OfrepBulk, OfrepEndpoint, OfrepErrorCode, OfrepEventStream, OfrepFailure, OfrepFlag, OfrepReason,
+    OfrepRequest, Variant,
+};
+use crate::gateway::segment_of;
+use crate::resolve::{ResolveError, Resolved, Visit};
+use crate::snapshot::PackSnapshot;
+
+/// Where changes are told.
+const EVENTS: &str = "/ofrep/v1/events";
+/// Seconds after which a client in the background should leave the stream of changes.
+const INACTIVITY_SECONDS: u32 = 120;
+/// Readers of the stream of changes at most.
+const MOST_STREAMS: usize = 1_000;
+
+/// What evaluating flags needs besides the packs.
+#[derive(Debug)]
+pub struct Ofrep {
+    /// Whether values carry the text of prompts.
+    prompt_text: PromptText,
+    /// The web pages that may ask.
+    origins: Vec<Origin>,
+    /// The places for readers of the stream of changes.
+    streams: std::sync::Arc<tokio::sync::Semaphore>,
+}
+
+/// Whether values carry the text of prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptText {
+    /// Filled in, for contexts with `variables`.
+    Filled,
+    /// Never.
+    Withheld,
+}
+
+impl Ofrep {
+    /// Evaluates for callers that may or may not read prompts, and for pages of these origins.
+    pub fn new(prompt_text: PromptText, origins: Vec<Origin>) -> Self {
+        Self { prompt_text, origins, streams: std::sync::Arc::new(tokio::sync::Semaphore::new(MOST_STREAMS)) }
+    }
+}
+
+/// Evaluates one flag, and pins the session as resolving does.
+///
+/// The key is the name of a pack, or `pack.prompt`. With `data.ofrepPromptText` and `variables` in the context, the
+/// value of a prompt carries its text as `system`.
+#[utoipa::path(
+    post, path = "/ofrep/v1/evaluate/flags/{key}", tag = "data plane", request_body = OfrepRequest,
+    params(("key" = String, Path, description = "`pack` or `pack.prompt`.")),
+    responses(
+        (status = 200, description = "The version as a flag.", body = OfrepFlag),
+        (status = 400, description = "The body or the context cannot be used.", body = OfrepFailure),
+        (status = 404, description = "There is no such pack or prompt.", body = OfrepFailure),
+    ),
+)]
+pub(super) async fn flag(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match evaluate(&app, &key, &headers, body).await {
+        Ok(flag) => Json(flag).into_response(),
+        Err(failed) => failed.told(Some(key)),
+    }
+}
+
+/// Evaluates all flags, and pins the session in every pack.
+///
+/// `If-None-Match` with the `ETag` of an earlier answer gets 304 while nothing has changed. `eventStreams` says where
+/// changes are told. The text of prompts is never part of this answer.
+#[utoipa::path(
+    post, path = "/ofrep/v1/evaluate/flags", tag = "data plane", request_body = OfrepRequest,
+    responses(
+        (status = 200, description = "Every pack and prompt as a flag.", body = OfrepBulk),
+        (status = 304, description = "The flags are those of the `ETag`."),
+        (status = 400, description = "The body or the context cannot be used.", body = OfrepFailure),
+    ),
+)]
+pub(super) async fn flags(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    match evaluate_all(&app, &headers, body).await {
+        Ok(bulk) => conditional(&headers, &bulk),
+        Err(failed) => failed.told(None),
+    }
+}
+
+/// Why an evaluation failed.
+struct Failed {
+    status: StatusCode,
+    code: OfrepErrorCode,
+    details: String,
+}
+
+impl Failed {
+    fn new(status: StatusCode, code: OfrepErrorCode, details: impl Display) -> Self {
+        Self { status, code, details: details.to_string() }
+    }
+
+    fn context(details: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, OfrepErrorCode::InvalidContext, details)
+    }
+
+    fn not_found(details: impl Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, OfrepErrorCode::FlagNotFound, details)
+    }
+
+    fn told(self, key: Option<String>) -> Response {
+        let Self { status, code, details } = self;
+        let key = key.map(|key| key.chars().take(200).collect());
+        (status, Json(OfrepFailure { key, error_code: code, error_details: details })).into_response()
+    }
+}
+
+impl From<ResolveError> for Failed {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::UnknownPack(_) | ResolveError::UnknownVersion { .. } => Self::not_found(error),
+        }
+    }
+}
+
+/// Who is asked about.
+struct Context {
+    session: SessionKey,
+    attributes: Map<String, Value>,
+}
+
+impl Context {
+    async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Failed> {
+        let unreadable =
+            |details: String| Failed::new(StatusCode::BAD_REQUEST, OfrepErrorCode::ParseError, details);
+        let missing = || {
+            Failed::new(
+                StatusCode::BAD_REQUEST,
+                OfrepErrorCode::TargetingKeyMissing,
+                "the context has no targetingKey: it names the session, which keeps its version",
+            )
+        };
+        let bytes = bytes(headers, body, SMALL_BODY).await.map_err(|error| {
+            let (status, detail) = error.brief();
+            Failed::new(status, OfrepErrorCode::General, detail)
+        })?;
+        let body: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| unreadable(format!("could not read the body as JSON: {error}")))?;
+        let Value::Object(mut body) = body else {
+            return Err(unreadable("the body is no JSON object such as {\"context\": {…}}".to_owned()));
+        };
+        let mut context = match body.remove("context") {
+            Some(Value::Object(context)) => context,
+            Some(Value::Null) | None => return Err(missing()),
+            Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+                return Err(Failed::context("the context is no JSON object"));
+            }
+        };
+        let key = match context.remove("targetingKey") {
+            Some(Value::String(key)) if !key.is_empty() => key,
+            Some(Value::String(_) | Value::Null) | None => return Err(missing()),
+            Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                return Err(Failed::context("targetingKey is no text"));
+            }
+        };
+        let session =
+            SessionKey::parse(&key).map_err(|error| Failed::context(format!("targetingKey: {error}")))?;
+        Ok(Self { session, attributes: context })
+    }
+
+    /// The values of the prompt's variables; nothing where the context brings none.
+    fn variables(&self) -> Result<Option<BTreeMap<String, Value>>, Failed> {
+        match self.attributes.get("variables") {
+            Some(Value::Object(variables)) => Ok(Some(variables.clone().into_iter().collect())),
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+                Err(Failed::context("variables is no JSON object"))
+            }
+        }
+    }
+
+    /// The version of the session, pinned.
+    async fn resolve(&self, app: &App, pack: &PackSnapshot) -> Result<Resolved, ResolveError> {
+        let visit = Visit {
+            pack: &pack.name,
+            session: Some(&self.session),
+            own_key: &|| app.ids.session(),
+            segment: segment_of(&pack.route, &self.attributes),
+            turn: Turn::User,
+            version: None,
+        };
+        app.resolver().resolve(visit).await
+    }
+}
+
+async fn evaluate(app: &App, key: &str, headers: &HeaderMap, body: Body) -> Result<OfrepFlag, Failed> {
+    let context = Context::read(headers, body).await?;
+    let (pack, prompt) = match key.split_once('.') {
+        Some((pack, prompt)) => (pack, Some(prompt)),
+        None => (key, None),
+    };
+    let snapshot = app.resolver().snapshot();
+    let found = PackName::parse(pack).ok().and_then(|name| snapshot.packs.get(&name));
+    let Some(found) = found else {
+        let pack: String = pack.chars().take(80).collect();
+        return Err(Failed::not_found(format!("pack {pack:?} does not exist")));
+    };
+    // What cannot be found in any version costs no pin.
+    let prompt = match prompt {
+        Some(prompt) => Some(known_prompt(found, prompt)?),
+        None => None,
+    };
+    let variables = context.variables()?;
+    let resolved = context.resolve(app, found).await?;
+    let Some(prompt) = prompt else { return Ok(pack_flag(&resolved)) };
+    let mut flag = prompt_flag(&resolved, &prompt).ok_or_else(|| {
+        Failed::not_found(format!("{} {} has no prompt {prompt}", resolved.pack.name, resolved.version))
+    })?;
+    match (variables, app.ofrep.prompt_text) {
+        (None, _) => {}
+        (Some(_), PromptText::Withheld) => {
+            flag.metadata.insert("promptText", json!("withheld"));
+        }
+        (Some(variables), PromptText::Filled) => {
+            let prompts = resolved.prompts().expect("a prompt that was found belongs to prompts");
+            let rendered = prompts.render(&prompt, &variables).map_err(Failed::context)?;
+            flag.value.insert("system".to_owned(), Value::String(rendered.system));
+        }
+    }
+    Ok(flag)
+}
+
+/// A prompt that some version of the pack has.
+fn known_prompt(pack: &PackSnapshot, name: &str) -> Result<PromptName, Failed> {
+    let known = PromptName::parse(name)
+        .ok()
+        .filter(|name| pack.prompts.values().any(|prompts| prompts.prompts().contains_key(name)));
+    known.ok_or_else(|| {
+        let name: String = name.chars().take(80).collect();
+        Failed::not_found(format!("pack {} has no prompt {name:?}", pack.name))
+    })
+}
+
+async fn evaluate_all(app: &App, headers: &HeaderMap, body: Body) -> Result<OfrepBulk, Failed> {
+    let context = Context::read(headers, body).await?;
+    let snapshot = app.resolver().snapshot();
+    let stand = stand(&snapshot);
+    let mut flags = Vec::new();
+    for pack in snapshot.packs.values() {
+        let resolved = context.resolve(app, pack).await?;
+        flags.push(pack_flag(&resolved));
+        let prompts = resolved.prompts().into_iter().flat_map(|prompts| prompts.prompts().keys());
+        flags.extend(prompts.filter_map(|prompt| prompt_flag(&resolved, prompt)));
+    }
+    // What changes before the client listens is told as soon as it does.
+    let since = stand.map(|stand| format!("?since={stand}")).unwrap_or_default();
+    let stream = OfrepEventStream {
+        kind: "sse",
+        endpoint: OfrepEndpoint { request_uri: format!("{EVENTS}{since}") },
+        inactivity_delay_sec: INACTIVITY_SECONDS,
+    };
+    Ok(OfrepBulk { flags, metadata: BTreeMap::new(), event_streams: vec![stream] })
+}
+
+/// All flags, or 304 where the caller has them already.
+fn conditional(headers: &HeaderMap, bulk: &OfrepBulk) -> Response {
+    let flags = serde_json::to_vec(&bulk.flags).expect("flags are JSON");
+    let etag = format!("\"{}\"", &blake3::hash(&flags).to_hex()[..32]);
+    let given = headers.get_all(IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
+    let has_them = given
+        .flat_map(|list| list.split(','))
+        .map(|tag| tag.trim().trim_start_matches("W/"))
+        .any(|tag| tag == etag || tag == "*");
+    let etag = [(ETAG, HeaderValue::try_from(etag).expect("hexadecimal digits fit into a header"))];
+    if has_them {
+        return (StatusCode::NOT_MODIFIED, etag).into_response();
+    }
+    (etag, Json(bulk)).into_response()
+}
+
+/// The flag of a pack: which version the session gets.
+fn pack_flag(resolved: &Resolved) -> OfrepFlag {
+    let prompts: Vec<&str> =
+        resolved.prompts().iter().flat_map(|p| p.prompts().keys().map(PromptName::as_str)).collect();
+    let mut value = common(resolved);
+    value.insert("prompts".to_owned(), json!(prompts));
+    told(resolved, resolved.pack.name.to_string(), value)
+}
+
+/// The flag of a prompt; nothing where the version has no such prompt.
+fn prompt_flag(resolved: &Resolved, name: &PromptName) -> Option<OfrepFlag> {
+    let prompt = resolved.prompts()?.prompts().get(name)?;
+    let mut value = common(resolved);
+    value.insert("prompt".to_owned(), json!(name.as_str()));
+    value.insert("parameters".to_owned(), Value::Object(prompt.parameters.clone()));
+    Some(told(resolved, format!("{}.{name}", resolved.pack.name), value))
+}
+
+fn common(resolved: &Resolved) -> Map<String, Value> {
+    [
+        ("pack", resolved.pack.name.to_string()),
+        ("version", resolved.version.to_string()),
+        ("variant", Variant::from(resolved.cohort.variant).as_str().to_owned()),
+    ]
+    .into_iter()
+    .map(|(name, text)| (name.to_owned(), Value::String(text)))
+    .collect()
+}
+
+/// What stays the same for as long as the session keeps its version, so that an `ETag` holds that long.
+fn told(resolved: &Resolved, key: String, value: Map<String, Value>) -> OfrepFlag {
+    let mut metadata = BTreeMap::from([("variant", json!(Variant::from(resolved.cohort.variant).as_str()))]);
+    if let Some(stamp) = &resolved.cohort.stamp {
+        metadata.insert("rollout", json!(stamp.rollout.as_str()));
+    }
+    OfrepFlag { key, value, reason: reason(resolved), variant: resolved.version.to_string(), metadata }
+}
+
+/// Why the session got its version in the first place: OpenFeature has no word for a session that keeps it.
+fn reason(resolved: &Resolved) -> OfrepReason {
+    match resolved.reason {
+        Reason::Static => OfrepReason::Static,
+        Reason::Split => OfrepReason::Split,
+        Reason::TargetingMatch => OfrepReason::TargetingMatch,
+        Reason::Disabled => OfrepReason::Disabled,
+        Reason::Pinned => match (&resolved.cohort.stamp, &resolved.pack.route.split) {
+            (None, _) => OfrepReason::Static,
+            (Some(stamp), Some(split))
+                if split.rollout == stamp.rollout
+                    && usize::from(stamp.segment) + 1 < split.segments.len() =>
+            {
+                OfrepReason::TargetingMatch
+            }
+            (Some(_), _) => OfrepReason::Split,
+        },
+    }
+}

@@ -1,0 +1,121 @@
+//! OpenFeature Remote Evaluation: flags whose value is a version of a pack.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Asks for flags.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct OfrepRequest {
+    /// `targetingKey` is the session. Everything else is an attribute of it; `variables` fills in the prompt.
+    #[schema(value_type = Object)]
+    pub context: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One flag with its value.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct OfrepFlag {
+    /// `pack`, or `pack.prompt`.
+    pub key: String,
+    /// The version, its side of the comparison, and of a prompt its parameters.
+    #[schema(value_type = Object)]
+    pub value: serde_json::Map<String, serde_json::Value>,
+    /// Why.
+    pub reason: OfrepReason,
+    /// The version.
+    pub variant: String,
+    /// Text, numbers, yes and no only.
+    #[schema(value_type = Object)]
+    pub metadata: BTreeMap<&'static str, serde_json::Value>,
+}
+
+/// Why a flag has its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OfrepReason {
+    /// There is no rollout, or the session began before it.
+    Static,
+    /// The session belongs to a segment with a weight of its own.
+    TargetingMatch,
+    /// The bucket of the session decided.
+    Split,
+    /// Everything is forced to stable.
+    Disabled,
+}
+
+/// Why a flag, or all of them, could not be evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OfrepFailure {
+    /// The flag as it was asked for; absent when all of them fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What is wrong.
+    pub error_code: OfrepErrorCode,
+    /// What is wrong, in words.
+    pub error_details: String,
+}
+
+/// What is wrong, in the words of OpenFeature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OfrepErrorCode {
+    /// The body is no JSON object.
+    ParseError,
+    /// The context names no session.
+    TargetingKeyMissing,
+    /// The context cannot be used.
+    InvalidContext,
+    /// There is no such pack or prompt.
+    FlagNotFound,
+    /// Anything else.
+    General,
+}
+
+/// All flags.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OfrepBulk {
+    /// Each pack, and each prompt of the version that the session gets.
+    pub flags: Vec<OfrepFlag>,
+    /// Nothing so far.
+    #[schema(value_type = Object)]
+    pub metadata: BTreeMap<&'static str, serde_json::Value>,
+    /// Where changes are told.
+    pub event_streams: Vec<OfrepEventStream>,
+}
+
+/// Where changes are told.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OfrepEventStream {
+    /// `sse`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// On the server that answered.
+    pub endpoint: OfrepEndpoint,
+    /// Seconds after which a client in the background should leave.
+    pub inactivity_delay_sec: u32,
+}
+
+/// A path on the server that answered.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OfrepEndpoint {
+    /// The path and query.
+    pub request_uri: String,
+}
+
+/// Says that flags may have other values now.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OfrepChange {
+    /// `refetchEvaluation`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Stands for how all packs are routed.
+    pub etag: String,
+    /// When, in seconds since 1970.
+    pub last_modified: i64,
+}
