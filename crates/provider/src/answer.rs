@@ -191,6 +191,11 @@ fn shorten(text: &mut Cow<'_, str>, share: f64) {
     }
 }
 
+/// How many of the prompt's tokens are said to come from a cache.
+pub(crate) fn cached(prompt_tokens: u64, behaviour: &Behaviour) -> u64 {
+    (prompt_tokens as f64 * behaviour.cached_share.get()) as u64
+}
+
 /// Estimates the tokens of a text: one for four bytes.
 pub(crate) fn tokens(text: &str) -> u64 {
     text.len().div_ceil(4) as u64

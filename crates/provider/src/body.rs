@@ -29,6 +29,8 @@ pub(crate) enum Ending {
     Complete,
     /// With the connection closed where more was to come.
     Abort,
+    /// Never: nothing more comes, and the connection stays open.
+    Hang,
 }
 
 /// How far the way to an abrupt end is gone.
@@ -117,6 +119,8 @@ impl Body for AnswerBody {
             return match this.ending {
                 Ending::Complete => Poll::Ready(None),
                 Ending::Abort => this.poll_abort(context),
+                // The client's leaving ends it, and drops this body.
+                Ending::Hang => Poll::Pending,
             };
         }
         if let Some(pace) = &mut this.pace {
@@ -148,7 +152,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match (self.frame_lengths.as_slice(), self.ending) {
             ([length], Ending::Complete) => SizeHint::with_exact(*length as u64),
-            (_, Ending::Complete | Ending::Abort) => SizeHint::default(),
+            (_, Ending::Complete | Ending::Abort | Ending::Hang) => SizeHint::default(),
         }
     }
 }

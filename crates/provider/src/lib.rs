@@ -7,8 +7,9 @@
 //!
 //! - [`Script`] says which behaviour answers which request;
 //! - [`Provider`] listens on an address, [`StandIn`] is the same thing without a listener;
-//! - one module per protocol turns an answer into bytes; `openai_chat` is the first. The
-//!   decision what to answer (`answer`) knows no protocol.
+//! - one module per protocol turns an answer into bytes: `openai_chat` (Chat Completions),
+//!   `openai_responses` (Responses) and `anthropic_messages` (Messages). The decision what to
+//!   answer (`answer`) knows no protocol, and `wire` sends it, whole, spoilt or in pieces.
 //!
 //! # Headers that steer one request
 //!
@@ -26,17 +27,21 @@
 //! `{method, path, headers, body}`. Neither counts as a request.
 
 mod answer;
+mod anthropic_messages;
 mod body;
+mod conversation;
 mod draw;
+mod error;
 mod openai_chat;
-mod openai_error;
+mod openai_responses;
 mod openai_rest;
 mod provider;
 mod script;
 mod stand_in;
 mod values;
+mod wire;
 
 pub use provider::{Provider, StartError};
-pub use script::{Behaviour, Failure, Moment, Refusal, Rule, Script, ScriptError, ToolCall, When};
+pub use script::{Behaviour, Failure, Fault, Moment, Refusal, Rule, Script, ScriptError, ToolCall, When};
 pub use stand_in::{RecordedRequest, StandIn, Stats};
 pub use values::{FailureStatus, Fraction, Payload, Spread, ValueError};

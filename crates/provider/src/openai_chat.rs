@@ -6,35 +6,29 @@
 mod request;
 mod stream;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
-use bytes::Bytes;
 use serde::Serialize;
 
 use self::request::ChatRequest;
-use crate::answer::{self, Answer, Content, Fate, Interruption, Question, REFUSAL_TEXT};
-use crate::body::{AnswerBody, Ending};
+use crate::answer::{self, Answer, Content, Fate, Question, REFUSAL_TEXT};
+use crate::body::AnswerBody;
 use crate::draw::Draw;
-use crate::openai_error::{ApiError, X_REQUEST_ID, request_id};
-use crate::script::{Behaviour, Script};
-use crate::stand_in::{StandIn, Ticket};
-use crate::values::milliseconds;
+use crate::error::{ApiError, Dialect};
+use crate::script::Behaviour;
+use crate::stand_in::StandIn;
+use crate::wire;
 
-const KEY_HEADER: &str = "x-stand-in-key";
-const SCRIPT_HEADER: &str = "x-stand-in-script";
-const QUALITY_HEADER: HeaderName = HeaderName::from_static("x-stand-in-quality");
 const SYSTEM_FINGERPRINT: &str = "fp_stand_in";
 
 /// Answers a chat completion request.
 pub(crate) async fn chat_completions(State(stand_in): State<StandIn>, request: Request) -> Response {
     let ticket = stand_in.admit(&request);
     let script = stand_in.script();
-    let received = match stand_in.receive(request, &script).await {
+    let received = match stand_in.receive(request, &script, Dialect::OpenAi).await {
         Ok(received) => received,
         Err(error) => return error.into_response(ticket),
     };
@@ -43,7 +37,7 @@ pub(crate) async fn chat_completions(State(stand_in): State<StandIn>, request: R
         Ok(chat) => chat,
         Err(error) => return error.into_response(ticket),
     };
-    let inline = match inline_behaviour(&received.headers) {
+    let inline = match wire::inline_behaviour(&received.headers, Dialect::OpenAi) {
         Ok(inline) => inline,
         Err(error) => return error.into_response(ticket),
     };
@@ -56,20 +50,21 @@ pub(crate) async fn chat_completions(State(stand_in): State<StandIn>, request: R
     };
     let behaviour =
         inline.as_ref().unwrap_or_else(|| script.behaviour_for(&system, question.user, &chat.model));
-    let draw = draw_for(&received.headers, &script, number);
+    let draw = wire::draw_for(&received.headers, &script, number);
     let plan = answer::plan(behaviour, &question, draw);
     if !plan.latency.is_zero() {
         tokio::time::sleep(plan.latency).await;
     }
     match plan.fate {
         Fate::Drop => Response::new(Body::new(AnswerBody::nothing(ticket))),
-        Fate::Fail(failure) => ApiError::scripted(failure).into_response(ticket),
+        Fate::Fail(failure) => ApiError::scripted(Dialect::OpenAi, failure).into_response(ticket),
         Fate::Answer(answer) => {
-            let reply = Reply::new(&chat, &answer, draw, unix_seconds());
+            let reply = Reply::new(&chat, &answer, draw, behaviour);
             if chat.stream {
-                stream_response(ticket, &reply, behaviour, chat.include_usage)
+                let events = stream::render(&reply, behaviour.chunks.get().into(), chat.include_usage);
+                wire::stream(ticket, Dialect::OpenAi, events, &answer, behaviour)
             } else {
-                whole_response(ticket, &reply)
+                wire::whole(ticket, Dialect::OpenAi, whole_json(&reply), &answer, behaviour)
             }
         }
     }
@@ -105,7 +100,7 @@ struct CompletionTokens {
 }
 
 impl<'a> Reply<'a> {
-    fn new(chat: &'a ChatRequest<'_>, answer: &'a Answer<'a>, draw: Draw, created: u64) -> Self {
+    fn new(chat: &'a ChatRequest<'_>, answer: &'a Answer<'a>, draw: Draw, behaviour: &Behaviour) -> Self {
         let n_calls = match &answer.content {
             Content::ToolCalls(calls) => calls.len() as u64,
             Content::Text { .. } | Content::Refusal | Content::Filtered => 0,
@@ -116,12 +111,14 @@ impl<'a> Reply<'a> {
             model: &chat.model,
             id: draw.identifier("chatcmpl-", 0, 29),
             call_ids: (1..=n_calls).map(|call| draw.identifier("call_", call, 24)).collect(),
-            created,
+            created: unix_seconds(),
             usage: Usage {
                 prompt_tokens,
                 completion_tokens: answer.output_tokens,
                 total_tokens: prompt_tokens + answer.output_tokens,
-                prompt_tokens_details: PromptTokens { cached_tokens: 0 },
+                prompt_tokens_details: PromptTokens {
+                    cached_tokens: answer::cached(prompt_tokens, behaviour),
+                },
                 completion_tokens_details: CompletionTokens { reasoning_tokens: 0 },
             },
         }
@@ -218,74 +215,7 @@ fn whole_json(reply: &Reply<'_>) -> Vec<u8> {
     json
 }
 
-fn whole_response(ticket: Ticket, reply: &Reply<'_>) -> Response {
-    let request_id = request_id(&ticket);
-    let json = Bytes::from(whole_json(reply));
-    let announced = json.len();
-    let (body, breaks_off) = match &reply.answer.interruption {
-        None => (AnswerBody::whole(ticket, json), false),
-        Some(Interruption::Drop | Interruption::Error(_)) => {
-            let lengths = vec![announced / 2];
-            let pause = Duration::ZERO;
-            let body = AnswerBody::frames(ticket, json, lengths, pause, Ending::Abort);
-            (body, true)
-        }
-    };
-    let mut response = Response::new(Body::new(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if breaks_off {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(announced));
-    }
-    add_answer_headers(headers, request_id, reply);
-    response
-}
-
-fn stream_response(
-    ticket: Ticket,
-    reply: &Reply<'_>,
-    behaviour: &Behaviour,
-    include_usage: bool,
-) -> Response {
-    let request_id = request_id(&ticket);
-    let events = stream::render(reply, behaviour.chunks.get().into(), include_usage);
-    let interval = milliseconds(behaviour.chunk_interval_ms.into());
-    let body = AnswerBody::frames(ticket, events.bytes, events.lengths, interval, events.ending);
-    let mut response = Response::new(Body::new(body));
-    let headers = response.headers_mut();
-    let event_stream = HeaderValue::from_static("text/event-stream; charset=utf-8");
-    headers.insert(CONTENT_TYPE, event_stream);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    add_answer_headers(headers, request_id, reply);
-    response
-}
-
-fn add_answer_headers(headers: &mut HeaderMap, request_id: HeaderValue, reply: &Reply<'_>) {
-    let quality = HeaderValue::try_from(reply.answer.quality.to_string());
-    headers.insert(X_REQUEST_ID, request_id);
-    headers.insert(QUALITY_HEADER, quality.expect("a number is valid in a header"));
-}
-
-fn inline_behaviour(headers: &HeaderMap) -> Result<Option<Behaviour>, ApiError> {
-    let Some(value) = headers.get(SCRIPT_HEADER) else {
-        return Ok(None);
-    };
-    let invalid = |cause: &dyn std::fmt::Display| {
-        let message = format!("could not read the header {SCRIPT_HEADER}: {cause}");
-        ApiError::invalid_request(&message, None, Some("invalid_stand_in_script"))
-    };
-    let text = std::str::from_utf8(value.as_bytes()).map_err(|error| invalid(&error))?;
-    Behaviour::parse_json(text).map(Some).map_err(|error| invalid(&error))
-}
-
-fn draw_for(headers: &HeaderMap, script: &Script, number: u64) -> Draw {
-    match headers.get(KEY_HEADER) {
-        Some(key) => Draw::keyed(script.seed, key.as_bytes()),
-        None => Draw::numbered(script.seed, number),
-    }
-}
-
 /// Reads the clock, for the `created` field alone.
-fn unix_seconds() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

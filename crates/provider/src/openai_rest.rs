@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::answer::tokens;
 use crate::body::AnswerBody;
-use crate::openai_error::{ApiError, X_REQUEST_ID, request_id};
+use crate::error::{ApiError, Dialect, request_id};
 use crate::stand_in::{RecordedRequest, StandIn, Ticket};
 
 /// Dimensions of an embedding.
@@ -20,7 +20,7 @@ const DIMENSIONS: usize = 8;
 pub(crate) async fn models(State(stand_in): State<StandIn>, request: Request) -> Response {
     let ticket = stand_in.admit(&request);
     let script = stand_in.script();
-    if let Err(error) = stand_in.receive(request, &script).await {
+    if let Err(error) = stand_in.receive(request, &script, Dialect::OpenAi).await {
         return error.into_response(ticket);
     }
     let any = ["stand-in".to_owned()];
@@ -36,7 +36,7 @@ pub(crate) async fn models(State(stand_in): State<StandIn>, request: Request) ->
 pub(crate) async fn embeddings(State(stand_in): State<StandIn>, request: Request) -> Response {
     let ticket = stand_in.admit(&request);
     let script = stand_in.script();
-    let answer = match stand_in.receive(request, &script).await {
+    let answer = match stand_in.receive(request, &script, Dialect::OpenAi).await {
         Ok(received) => embed(&received),
         Err(error) => Err(error),
     };
@@ -59,7 +59,7 @@ pub(crate) async fn wrong_method(State(stand_in): State<StandIn>, request: Reque
 async fn refuse(stand_in: &StandIn, request: Request, refusal: fn(&str) -> ApiError) -> Response {
     let ticket = stand_in.admit(&request);
     let script = stand_in.script();
-    match stand_in.receive(request, &script).await {
+    match stand_in.receive(request, &script, Dialect::OpenAi).await {
         Ok(received) => {
             let line = format!("{} {}", received.method, received.uri.path());
             refusal(&line).into_response(ticket)
@@ -69,7 +69,7 @@ async fn refuse(stand_in: &StandIn, request: Request, refusal: fn(&str) -> ApiEr
 }
 
 fn embed(received: &RecordedRequest) -> Result<Value, ApiError> {
-    let invalid = |message: &str, param| ApiError::invalid_request(message, param, None);
+    let invalid = |message: &str, param| ApiError::invalid_request(Dialect::OpenAi, message, param, None);
     let body: Value = serde_json::from_slice(&received.body)
         .map_err(|error| invalid(&format!("could not parse the JSON body: {error}"), None))?;
     let texts: Vec<&str> = match &body["input"] {
@@ -105,11 +105,11 @@ fn vector(text: &str) -> [f64; DIMENSIONS] {
 }
 
 fn respond(ticket: Ticket, answer: &Value) -> Response {
-    let request_id = request_id(&ticket);
+    let (name, id) = request_id(&ticket, Dialect::OpenAi);
     let body = AnswerBody::whole(ticket, answer.to_string());
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(X_REQUEST_ID, request_id);
+    headers.insert(name, id);
     response
 }

@@ -1,6 +1,6 @@
 //! What the stand-in answers to whom.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ use crate::values::{FailureStatus, Fraction, Payload, Spread};
 pub struct Script {
     /// The seed of every random choice.
     pub seed: u64,
-    /// Whether a request without an `Authorization` header is refused with 401.
+    /// Whether a request without a key in `Authorization` or `x-api-key` is refused with 401.
     pub require_key: bool,
     /// The models that exist; empty accepts every name.
     pub models: Vec<String>,
@@ -89,6 +89,13 @@ pub struct Behaviour {
     pub truncate_rate: Fraction,
     /// The number of output tokens that a text reports; without it, one for four bytes.
     pub output_tokens: Option<Spread>,
+    /// The share of the prompt's tokens that is said to come from a cache.
+    pub cached_share: Fraction,
+    /// What is wrong with the bytes of a complete answer; default nothing.
+    pub fault: Option<Fault>,
+    /// The bytes of each piece that an answer goes out in, wherever characters and lines end; without it one
+    /// piece for an event, and one for a whole answer.
+    pub frame_bytes: Option<NonZeroU32>,
     /// How good a complete answer is, from 0 to 1, as told in `x-stand-in-quality`; a
     /// truncated text is half as good, while a refusal, an empty answer and a wrong tool
     /// call are worth 0. Default 1.
@@ -118,6 +125,9 @@ impl Default for Behaviour {
             empty_rate: Fraction::ZERO,
             truncate_rate: Fraction::ZERO,
             output_tokens: None,
+            cached_share: Fraction::ZERO,
+            fault: None,
+            frame_bytes: None,
             quality: Fraction::ONE,
         }
     }
@@ -152,6 +162,18 @@ pub enum Moment {
     Before,
     /// After about half of it.
     Middle,
+}
+
+/// What is wrong with the bytes of an answer whose status is 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Half of it comes, then nothing more, and the connection stays open.
+    Hang,
+    /// Bytes come that are neither JSON nor text.
+    Garbage,
+    /// Half of it comes, cut inside of its JSON, as if that were all.
+    HalfJson,
 }
 
 /// What a refusal looks like.

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::openai_error::ApiError;
+use crate::error::{ApiError, Dialect};
 use crate::script::Script;
-use crate::{openai_chat, openai_rest};
+use crate::{anthropic_messages, openai_chat, openai_responses, openai_rest};
 
 /// The largest request body, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -81,6 +81,8 @@ impl StandIn {
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v1/chat/completions", post(openai_chat::chat_completions))
+            .route("/v1/responses", post(openai_responses::responses))
+            .route("/v1/messages", post(anthropic_messages::messages))
             .route("/v1/models", get(openai_rest::models))
             .route("/v1/embeddings", post(openai_rest::embeddings))
             .route("/stand-in/stats", get(show_stats))
@@ -144,15 +146,19 @@ impl StandIn {
         &self,
         request: Request,
         script: &Script,
+        dialect: Dialect,
     ) -> Result<Arc<RecordedRequest>, ApiError> {
         let (parts, body) = request.into_parts();
-        let body =
-            axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| ApiError::body_unreadable())?;
+        let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
+            .await
+            .map_err(|_| ApiError::body_unreadable(dialect))?;
         let recorded =
             Arc::new(RecordedRequest { method: parts.method, uri: parts.uri, headers: parts.headers, body });
         *self.shared.last_request.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded.clone());
-        if script.require_key && !recorded.headers.contains_key(AUTHORIZATION) {
-            return Err(ApiError::key_missing());
+        let has_key =
+            recorded.headers.contains_key(AUTHORIZATION) || recorded.headers.contains_key("x-api-key");
+        if script.require_key && !has_key {
+            return Err(ApiError::key_missing(dialect));
         }
         Ok(recorded)
     }

@@ -136,7 +136,13 @@ fn gateway(registry: &mut Registry, counts: &GatewayCounts) {
             &counts.timed_out,
         ),
         ("answers_too_large", "Answers that were too large to be observed in full", &counts.tap_overflow),
-        ("answers_unreadable", "Answers in a form that cannot be read", &counts.tap_unreadable),
+        ("answers_unreadable", "Answers in a form that only their clients can read", &counts.tap_unreadable),
+        ("answers_garbled", "Answers that are none of their protocol, which fail", &counts.tap_garbled),
+        (
+            "parameters_left_out",
+            "Parameters of packs that the protocol of a request does not have",
+            &counts.parameters_left_out,
+        ),
         (
             "history_without_session",
             "Requests that bring a history and no session; these may change versions between turns",

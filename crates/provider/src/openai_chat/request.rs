@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 
 use crate::answer::tokens;
-use crate::openai_error::ApiError;
+use crate::error::{ApiError, Dialect};
 use crate::script::Script;
 
 /// A valid chat completion request.
@@ -64,26 +64,33 @@ impl<'a> ChatRequest<'a> {
                 Category::Syntax | Category::Eof | Category::Io => "could not parse the JSON body",
                 Category::Data => "invalid value in the body",
             };
-            ApiError::invalid_request(&format!("{what}: {error}"), None, None)
+            ApiError::invalid_request(Dialect::OpenAi, &format!("{what}: {error}"), None, None)
         })?;
         let missing = |name: &'static str| {
             let message = format!("missing required parameter: '{name}'");
-            ApiError::invalid_request(&message, Some(name), Some("missing_required_parameter"))
+            ApiError::invalid_request(
+                Dialect::OpenAi,
+                &message,
+                Some(name),
+                Some("missing_required_parameter"),
+            )
         };
         let model = written.model.ok_or_else(|| missing("model"))?.0;
         let messages = written.messages.ok_or_else(|| missing("messages"))?;
         if messages.is_empty() {
             let message = "invalid 'messages': empty array, expected at least one message";
-            let error = ApiError::invalid_request(message, Some("messages"), Some("empty_array"));
+            let error =
+                ApiError::invalid_request(Dialect::OpenAi, message, Some("messages"), Some("empty_array"));
             return Err(error);
         }
         if written.n.is_some_and(|n| n != 1) {
             let message = "only one choice can be made; hint: leave out `n`";
-            let error = ApiError::invalid_request(message, Some("n"), Some("unsupported_value"));
+            let error =
+                ApiError::invalid_request(Dialect::OpenAi, message, Some("n"), Some("unsupported_value"));
             return Err(error);
         }
         if !script.models.is_empty() && !script.models.iter().any(|name| *name == model) {
-            return Err(ApiError::unknown_model(&model));
+            return Err(ApiError::unknown_model(Dialect::OpenAi, &model));
         }
         Ok(ChatRequest {
             model,

@@ -1,19 +1,11 @@
 //! An answer as server-sent events, one `chat.completion.chunk` each.
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Reply, SYSTEM_FINGERPRINT, Usage};
-use crate::answer::{Call, Content, Interruption, REFUSAL_TEXT};
-use crate::body::Ending;
-use crate::openai_error::ApiError;
-
-/// The events of a stream: one buffer, and the length of each event in it.
-pub(super) struct Events {
-    pub(super) bytes: Bytes,
-    pub(super) lengths: Vec<usize>,
-    pub(super) ending: Ending,
-}
+use crate::answer::{Call, Content, REFUSAL_TEXT};
+use crate::error::Dialect;
+use crate::wire::{EventWriter, Events, for_each_piece};
 
 #[derive(Serialize)]
 struct Chunk<'a> {
@@ -68,12 +60,7 @@ struct DeltaFunction<'a> {
 
 /// Renders the answer in at most `n_chunks` chunks of content, plus those around them.
 pub(super) fn render(reply: &Reply<'_>, n_chunks: usize, include_usage: bool) -> Events {
-    let mut writer = Writer {
-        reply,
-        include_usage,
-        bytes: Vec::with_capacity(320 * (n_chunks + 3)),
-        lengths: Vec::with_capacity(n_chunks + 4),
-    };
+    let mut writer = Writer { reply, include_usage, events: EventWriter::with_capacity(n_chunks + 4, 320) };
     match &reply.answer.content {
         Content::Text { text, .. } => {
             writer.opening(Some(""));
@@ -95,18 +82,17 @@ pub(super) fn render(reply: &Reply<'_>, n_chunks: usize, include_usage: bool) ->
             }
         }
     }
-    match &reply.answer.interruption {
-        None => writer.finish(),
-        Some(Interruption::Drop) => writer.break_off(),
-        Some(Interruption::Error(failure)) => writer.fail(&ApiError::scripted(failure)),
+    // What breaks off is cut in the middle of its content.
+    if reply.answer.interruption.is_none() {
+        writer.finish();
     }
+    writer.events.into_events(reply.answer.interruption.as_ref(), Dialect::OpenAi)
 }
 
 struct Writer<'a> {
     reply: &'a Reply<'a>,
     include_usage: bool,
-    bytes: Vec<u8>,
-    lengths: Vec<usize>,
+    events: EventWriter,
 }
 
 impl Writer<'_> {
@@ -151,33 +137,14 @@ impl Writer<'_> {
     }
 
     /// The reason why it ends, the usage if asked for, and the end mark.
-    fn finish(mut self) -> Events {
+    fn finish(&mut self) {
         let null_usage = self.include_usage.then_some(None);
         let reason = self.reply.finish_reason();
         self.chunk(&[choice(Delta::default(), Some(reason))], null_usage);
         if self.include_usage {
             self.chunk(&[], Some(Some(self.reply.usage)));
         }
-        self.event(|bytes| bytes.extend_from_slice(b"[DONE]"));
-        self.events(Ending::Complete)
-    }
-
-    /// Keeps the first half, after which the connection breaks.
-    fn break_off(mut self) -> Events {
-        self.lengths.truncate(self.lengths.len().div_ceil(2));
-        self.events(Ending::Abort)
-    }
-
-    /// Keeps the first half, after which an error event ends the stream.
-    fn fail(mut self, error: &ApiError) -> Events {
-        self.lengths.truncate(self.lengths.len().div_ceil(2));
-        self.bytes.truncate(self.lengths.iter().sum());
-        self.event(|bytes| bytes.extend_from_slice(error.body()));
-        self.events(Ending::Complete)
-    }
-
-    fn events(self, ending: Ending) -> Events {
-        Events { bytes: self.bytes.into(), lengths: self.lengths, ending }
+        self.events.data(b"[DONE]");
     }
 
     fn chunk(&mut self, choices: &[ChunkChoice<'_>], usage: Option<Option<Usage>>) {
@@ -191,56 +158,10 @@ impl Writer<'_> {
             choices,
             usage,
         };
-        self.event(|bytes| {
-            serde_json::to_writer(bytes, &chunk).expect("a chunk has text keys only");
-        });
-    }
-
-    fn event(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(b"data: ");
-        write(&mut self.bytes);
-        self.bytes.extend_from_slice(b"\n\n");
-        self.lengths.push(self.bytes.len() - start);
+        self.events.json(None, &chunk);
     }
 }
 
 fn choice<'a>(delta: Delta<'a>, finish_reason: Option<&'static str>) -> ChunkChoice<'a> {
     ChunkChoice { index: 0, delta, logprobs: None, finish_reason }
-}
-
-/// Cuts a text after spaces into `n_max` pieces, or one per word when it has fewer words.
-fn for_each_piece(text: &str, n_max: usize, mut take: impl FnMut(&str)) {
-    let n_words = text.split_inclusive(' ').count();
-    let n_pieces = n_words.min(n_max);
-    let (mut start, mut end, mut piece) = (0, 0, 1);
-    for (index, word) in text.split_inclusive(' ').enumerate() {
-        end += word.len();
-        if (index + 1) * n_pieces >= piece * n_words {
-            take(&text[start..end]);
-            start = end;
-            piece += 1;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_are_as_many_as_asked_for_and_join_to_the_text() {
-        for (text, n_max, n_pieces) in [
-            ("one two three four five", 2, 2),
-            ("one two three four five", 4, 4),
-            ("one two three four five", 8, 5),
-            ("  two  spaces ", 3, 3),
-            ("", 8, 0),
-        ] {
-            let mut pieces = Vec::new();
-            for_each_piece(text, n_max, |piece| pieces.push(piece.to_owned()));
-            assert_eq!(pieces.len(), n_pieces, "{text:?} in {n_max}");
-            assert_eq!(pieces.concat(), text);
-        }
-    }
 }

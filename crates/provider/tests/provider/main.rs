@@ -2,4 +2,5 @@
 
 mod client;
 mod openai_chat;
+mod protocols;
 mod stand_in;

@@ -1,4 +1,4 @@
-//! The data plane: chat requests get their prompt, everything else passes through.
+//! The data plane: requests to models get their prompt, everything else passes through.
 //!
 //! **Invariant:** the gateway reads one snapshot and the pin table, and waits for nothing but the provider.
 //!
@@ -11,7 +11,9 @@ mod answer;
 mod body;
 mod connections;
 mod identity;
+mod messages;
 mod observer;
+mod protocol;
 mod refusal;
 mod request;
 mod settings;
@@ -26,9 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request as http_request,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request as http_request};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use serin_core::ids::{SessionKey, Version};
 use serin_core::prompt::{RenderError, Rendered};
@@ -36,14 +36,16 @@ use serin_core::routing::Turn;
 use tokio::time::Instant;
 
 pub use identity::{ATTRIBUTES, Attributes, SESSION, attributes, segment_of};
+pub use protocol::Protocol;
 pub use refusal::Refusal;
 pub use request::{PROMPT, VARIABLES, VERSION};
 pub use settings::{GatewayCounts, GatewaySettings, Ids, StreamUsage, SystemMessage};
 pub use upstream::{BaseUrl, InvalidBaseUrl, Secret, Upstream, UpstreamError, UpstreamSettings};
 
 use self::connections::RequestBody;
+use self::messages::Messages;
 use self::observer::{Ending, Observer};
-use self::request::{ChatBody, Messages, PromptRef, VariablesSource};
+use self::request::{ModelRequest, PromptRef, VariablesSource};
 use self::splice::{Additions, splice};
 use self::tap::{Tap, Watch};
 use self::upstream::SendError;
@@ -62,9 +64,9 @@ pub struct Gateway {
     counts: Arc<GatewayCounts>,
 }
 
-/// A chat request that has its version.
+/// A request that has its version.
 struct Served<'r> {
-    chat: &'r ChatBody<'r>,
+    asked: &'r ModelRequest<'r>,
     prompt: &'r PromptRef,
     messages: Option<Messages>,
     variables: request::Variables,
@@ -86,16 +88,17 @@ impl Gateway {
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         count(&self.counts.requests);
         let request_id = request.headers().get(&X_REQUEST_ID).cloned();
-        let is_chat = request.uri().path() == "/v1/chat/completions" && request.method() == Method::POST;
-        let answered = if is_chat {
-            self.chat(request).await
-        } else {
-            let (parts, body) = request.into_parts();
-            self.pass(parts, Either::Right(body)).await
+        let protocol = Protocol::of(request.method(), request.uri().path());
+        let answered = match protocol {
+            Some(protocol) => self.model(protocol, request).await,
+            None => {
+                let (parts, body) = request.into_parts();
+                self.pass(parts, Either::Right(body)).await
+            }
         };
         answered.unwrap_or_else(|refusal| {
             count(&self.counts.refused);
-            let mut response = refusal.into_response();
+            let mut response = refusal.into_response(protocol);
             if let Some(id) = request_id {
                 response.headers_mut().insert(&X_REQUEST_ID, id);
             }
@@ -117,7 +120,8 @@ impl Gateway {
         }
     }
 
-    async fn chat(&self, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+    /// A request to a model: with a prompt of ours it is served, without one it passes.
+    async fn model(&self, protocol: Protocol, request: Request<Body>) -> Result<Response<Body>, Refusal> {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let in_header = request::prompt_of_headers(&parts.headers)?;
@@ -129,13 +133,13 @@ impl Gateway {
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed_body", message));
         }
         let bytes = self.read(&parts.headers, body).await?;
-        let chat = match ChatBody::scan(&bytes) {
-            Ok(chat) => chat,
+        let asked = match ModelRequest::scan(protocol, &bytes) {
+            Ok(asked) => asked,
             Err(error) if in_header.is_some() => return Err(request::bad_json(&error)),
             // The provider is the one to say what is wrong with a request that is not ours.
             Err(_) => return self.pass(parts, Either::Left(Full::new(bytes.clone()))).await,
         };
-        let in_body = chat.prompt(|pack| self.resolver.has_pack(pack));
+        let in_body = asked.prompt(|pack| self.resolver.has_pack(pack));
         let prompt = match (in_header, in_body) {
             (None, None) => return self.pass(parts, Either::Left(Full::new(bytes.clone()))).await,
             (None, Some(in_body)) => in_body,
@@ -145,14 +149,14 @@ impl Gateway {
                 VariablesSource::Body(_) | VariablesSource::Header => in_header,
             },
         };
-        let messages = Messages::of(&chat)?;
+        let messages = Messages::of(&asked)?;
         let variables = prompt.variables(&bytes, &parts.headers)?;
-        let resolved = self.resolve(&parts.headers, &chat, &prompt, messages.as_ref()).await?;
-        let served = Served { chat: &chat, prompt: &prompt, messages, variables, resolved };
+        let resolved = self.resolve(&parts.headers, &asked, &prompt, messages.as_ref()).await?;
+        let served = Served { asked: &asked, prompt: &prompt, messages, variables, resolved };
         Ok(self.serve(parts, served, started).await)
     }
 
-    /// Reads the body of a chat request into memory.
+    /// Reads the body of a request into memory.
     async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
         let limit = self.settings.body_limit;
         let too_large = || {
@@ -179,12 +183,14 @@ impl Gateway {
     async fn resolve(
         &self,
         headers: &HeaderMap,
-        chat: &ChatBody<'_>,
+        asked: &ModelRequest<'_>,
         prompt: &PromptRef,
         messages: Option<&Messages>,
     ) -> Result<Resolved, Refusal> {
-        let session = self.session(headers, chat)?;
-        if session.is_none() && messages.is_some_and(|messages| messages.has_history) {
+        let session = self.session(headers, asked)?;
+        let has_history =
+            asked.has_history_at_provider() || messages.is_some_and(|messages| messages.has_history);
+        if session.is_none() && has_history {
             count(&self.counts.history_without_session);
         }
         let version = self.version(headers, prompt)?;
@@ -214,13 +220,14 @@ impl Gateway {
         Ok(resolved)
     }
 
-    fn session(&self, headers: &HeaderMap, chat: &ChatBody<'_>) -> Result<Option<SessionKey>, Refusal> {
+    fn session(&self, headers: &HeaderMap, asked: &ModelRequest<'_>) -> Result<Option<SessionKey>, Refusal> {
         if let Some(session) = identity::session_of_headers(headers, &self.settings.session_headers)? {
             return Ok(Some(session));
         }
-        match chat.session_id() {
-            Some(id) => identity::session(&id, "`metadata.session_id`").map(Some),
-            None => Ok(identity::session_of_baggage(headers)),
+        match (asked.session_id(), asked.conversation()) {
+            (Some(id), _) => identity::session(&id, "`metadata.session_id`").map(Some),
+            (None, Some(id)) => identity::session(&id, "`conversation`").map(Some),
+            (None, None) => Ok(identity::session_of_baggage(headers)),
         }
     }
 
@@ -261,10 +268,12 @@ impl Gateway {
         let resolved = &served.resolved;
         let id = self.settings.ids.text();
         let report_start = self.settings.report_starts;
-        let mut observer = Observer::start(&self.resolver, &self.counts, resolved, started, id, report_start);
+        let protocol = served.asked.protocol;
+        let mut observer =
+            Observer::start(&self.resolver, &self.counts, resolved, protocol, started, id, report_start);
         let refused = |refusal: Refusal| {
             count(&self.counts.refused);
-            marked(refusal.into_response(), resolved)
+            marked(refusal.into_response(Some(protocol)), resolved)
         };
         let spliced = match self.spliced(&served) {
             Ok(spliced) => spliced,
@@ -273,7 +282,7 @@ impl Gateway {
                 return refused(refusal);
             }
         };
-        observer.expect(served.chat.expected());
+        observer.expect(served.asked.expected());
         self.upstream.address(&mut parts);
         Upstream::ask_for_identity(&mut parts.headers);
         let request = Request::from_parts(parts, Either::Left(Full::new(spliced.body)));
@@ -313,9 +322,11 @@ impl Gateway {
         };
         let additions =
             rendered.as_ref().map(|Rendered { system, parameters, .. }| Additions { system, parameters });
-        let Served { chat, messages, .. } = served;
+        let Served { asked, messages, .. } = served;
         let GatewaySettings { system_message, stream_usage, .. } = self.settings;
-        splice(chat, messages.as_ref(), additions.as_ref(), system_message, stream_usage)
+        let spliced = splice(asked, messages.as_ref(), additions.as_ref(), system_message, stream_usage)?;
+        self.counts.parameters_left_out.fetch_add(spliced.n_left_out, Ordering::Relaxed);
+        Ok(spliced)
     }
 
     fn unanswered(&self, error: SendError) -> (Ending, Refusal) {

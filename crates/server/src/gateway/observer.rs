@@ -12,6 +12,7 @@ use serin_core::routing::CohortId;
 use tokio::time::Instant;
 
 use super::answer::{Chunk, Expected, Reading};
+use super::protocol::Protocol;
 use super::settings::GatewayCounts;
 use crate::resolve::{Resolved, Resolver};
 use crate::signal::SessionFact;
@@ -54,8 +55,10 @@ enum Form {
     Whole,
     /// Events.
     Stream,
-    /// Something that cannot be read in full.
+    /// Something that cannot be read in full: too large, or encoded.
     Unreadable,
+    /// Something that is no answer of its protocol.
+    Garbled,
 }
 
 /// How a request ends.
@@ -90,6 +93,7 @@ impl Observer {
         resolver: &Arc<Resolver>,
         counts: &Arc<GatewayCounts>,
         resolved: &Resolved,
+        protocol: Protocol,
         started: Instant,
         id: String,
         report_start: bool,
@@ -112,7 +116,7 @@ impl Observer {
             status: None,
             first_content: None,
             done: None,
-            expected: Expected::default(),
+            expected: Expected::nothing(protocol),
             reading: Reading::default(),
             form: Form::Unread,
             is_over: false,
@@ -148,13 +152,17 @@ impl Observer {
         }
         match self.reading.read_chunk(data, &self.expected) {
             Ok(chunk) => {
-                if chunk == Chunk::Content && self.first_content.is_none() {
-                    self.first_content = Some(self.started.elapsed());
+                match chunk {
+                    Chunk::Content if self.first_content.is_none() => {
+                        self.first_content = Some(self.started.elapsed());
+                    }
+                    Chunk::End => self.done = Some(self.started.elapsed()),
+                    Chunk::Content | Chunk::UsageOnly | Chunk::Other => {}
                 }
                 chunk
             }
             Err(_) => {
-                self.unreadable();
+                self.garbled();
                 Chunk::Other
             }
         }
@@ -164,13 +172,21 @@ impl Observer {
     pub(super) fn whole(&mut self, bytes: &[u8]) {
         match self.reading.read_whole(bytes, &self.expected) {
             Ok(()) => self.form = Form::Whole,
-            Err(_) => self.unreadable(),
+            Err(_) => self.garbled(),
         }
     }
 
-    /// Takes note that a part of the answer cannot be read.
+    /// Takes note that the answer is no answer of its protocol, so that no client can read it either.
+    pub(super) fn garbled(&mut self) {
+        if self.form != Form::Garbled {
+            self.form = Form::Garbled;
+            count(&self.counts.tap_garbled);
+        }
+    }
+
+    /// Takes note that the answer is in a form that only its client can read.
     pub(super) fn unreadable(&mut self) {
-        if self.form != Form::Unreadable {
+        if !matches!(self.form, Form::Unreadable | Form::Garbled) {
             self.form = Form::Unreadable;
             count(&self.counts.tap_unreadable);
         }
@@ -178,7 +194,7 @@ impl Observer {
 
     /// Takes note that a part of the answer is too large to be read.
     pub(super) fn overflow(&mut self) {
-        if self.form != Form::Unreadable {
+        if !matches!(self.form, Form::Unreadable | Form::Garbled) {
             self.form = Form::Unreadable;
             count(&self.counts.tap_overflow);
         }
@@ -219,7 +235,9 @@ impl Observer {
                 response.latency_ms = Some(milliseconds(self.done.unwrap_or(elapsed)));
                 match self.form {
                     Form::Whole | Form::Stream => reading.complete_into(&self.expected, &mut response),
-                    Form::Unread | Form::Unreadable => reading.tokens_into(&mut response),
+                    Form::Unread | Form::Unreadable | Form::Garbled => {
+                        reading.tokens_into(&self.expected, &mut response)
+                    }
                 }
             }
             Result::Failure(kind) => {
@@ -227,9 +245,9 @@ impl Observer {
                 response.error = Some(kind);
                 // How fast a failure came says nothing about speed, except that a timeout is slow.
                 response.latency_ms = (ending == Ending::TimedOut).then(|| milliseconds(elapsed));
-                reading.tokens_into(&mut response);
+                reading.tokens_into(&self.expected, &mut response);
             }
-            Result::Neither => reading.tokens_into(&mut response),
+            Result::Neither => reading.tokens_into(&self.expected, &mut response),
         }
         let until = self.resolver.clock.now();
         self.resolver.signals.fact(subject.fact(until, Fact::Response(response)));
@@ -248,7 +266,7 @@ impl Observer {
             }
             (Ending::Complete | Ending::Broken | Ending::Left, Some(_) | None) => {}
         }
-        if self.reading.has_error() {
+        if self.reading.has_error() || self.form == Form::Garbled {
             return provider;
         }
         let has_finish = self.done.is_some() || self.reading.finish_reason().is_some();

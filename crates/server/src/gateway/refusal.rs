@@ -1,7 +1,7 @@
-//! Errors of the gateway's own, in the shape that clients of OpenAI's API read.
+//! Errors of the gateway's own, in the shape that clients of each API read.
 //!
 //! `{"error": {"message", "type": "serin_gateway_error", "param": null, "code"}}` as
-//! `application/json`. An error of the provider is never put in other words: it arrives as it is.
+//! `application/json`, for Anthropic's clients with `"type": "error"` before it. An error of the provider is never put in other words: it arrives as it is.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
 use super::body::write_text;
+use super::protocol::Protocol;
 
 /// Why the gateway answers itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +33,14 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    /// The answer to the client.
-    pub fn into_response(self) -> Response<Body> {
+    /// The answer to the client, in the words of the protocol that it speaks.
+    pub fn into_response(self, protocol: Option<Protocol>) -> Response<Body> {
         let mut json = Vec::with_capacity(self.message.len() + 96);
-        json.extend_from_slice(b"{\"error\":{\"message\":");
+        let head: &[u8] = match protocol {
+            Some(Protocol::Messages) => b"{\"type\":\"error\",\"error\":{\"message\":",
+            Some(Protocol::Chat | Protocol::Responses) | None => b"{\"error\":{\"message\":",
+        };
+        json.extend_from_slice(head);
         write_text(&mut json, &self.message);
         json.extend_from_slice(b",\"type\":\"serin_gateway_error\",\"param\":null,\"code\":");
         write_text(&mut json, self.code);

@@ -1,4 +1,4 @@
-//! What a chat request means to the gateway.
+//! What a request to a model means to the gateway.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 use serin_core::ids::{PackName, PromptName};
-use serin_core::routing::Turn;
 
 use super::answer::Expected;
 use super::body::{Elements, Members, Object, SyntaxError, text};
+use super::protocol::Protocol;
 use super::refusal::Refusal;
 
 /// Names the prompt, `pack/prompt`, or `pack` where a pack has one prompt.
@@ -24,25 +24,31 @@ pub static VERSION: HeaderName = HeaderName::from_static("x-serin-version");
 /// The values of a prompt's variables.
 pub(super) type Variables = BTreeMap<String, Value>;
 
-/// The body of a chat request, and where in it what concerns us lies.
+/// The body of a request to a model, and where in it what concerns us lies.
 ///
 /// Where a key comes more than once the last one is read, as providers do.
 #[derive(Debug)]
-pub(super) struct ChatBody<'b> {
+pub(super) struct ModelRequest<'b> {
+    /// How it is written.
+    pub(super) protocol: Protocol,
     /// The body.
     pub(super) bytes: &'b Bytes,
     /// Its members.
     pub(super) object: Object,
     prompt: Option<Range<usize>>,
-    /// The value of `messages`.
+    /// The value of `messages`, or of `input`.
     pub(super) messages: Option<Range<usize>>,
+    /// The value of `instructions` or `system`, where the protocol has it.
+    pub(super) system: Option<Range<usize>>,
     /// The value of `stream_options`.
     pub(super) stream_options: Option<Range<usize>>,
     stream: Option<Range<usize>>,
     metadata: Option<Range<usize>>,
     tools: Option<Range<usize>>,
     functions: Option<Range<usize>>,
-    response_format: Option<Range<usize>>,
+    format: Option<Range<usize>>,
+    previous: Option<Range<usize>>,
+    conversation: Option<Range<usize>>,
 }
 
 /// The prompt as a request names it.
@@ -69,41 +75,54 @@ pub(super) enum VariablesSource {
     Header,
 }
 
-impl<'b> ChatBody<'b> {
+impl<'b> ModelRequest<'b> {
     /// Scans a body.
     ///
     /// # Errors
     /// [`SyntaxError`] when it is no JSON object.
-    pub(super) fn scan(bytes: &'b Bytes) -> Result<Self, SyntaxError> {
+    pub(super) fn scan(protocol: Protocol, bytes: &'b Bytes) -> Result<Self, SyntaxError> {
         let object = Object::scan(bytes)?;
-        let mut body = Self {
+        let mut request = Self {
+            protocol,
             bytes,
             object: Object { members: Vec::new(), open: object.open },
             prompt: None,
             messages: None,
+            system: None,
             stream_options: None,
             stream: None,
             metadata: None,
             tools: None,
             functions: None,
-            response_format: None,
+            format: None,
+            previous: None,
+            conversation: None,
         };
         for member in &object.members {
-            let place = match &*member.name(bytes) {
-                b"prompt" => &mut body.prompt,
-                b"messages" => &mut body.messages,
-                b"stream_options" => &mut body.stream_options,
-                b"stream" => &mut body.stream,
-                b"metadata" => &mut body.metadata,
-                b"tools" => &mut body.tools,
-                b"functions" => &mut body.functions,
-                b"response_format" => &mut body.response_format,
-                _ => continue,
+            let place = match (protocol, &*member.name(bytes)) {
+                (_, b"prompt") => &mut request.prompt,
+                (_, b"stream") => &mut request.stream,
+                (_, b"metadata") => &mut request.metadata,
+                (_, b"tools") => &mut request.tools,
+                (Protocol::Chat | Protocol::Messages, b"messages") | (Protocol::Responses, b"input") => {
+                    &mut request.messages
+                }
+                (Protocol::Responses, b"instructions") | (Protocol::Messages, b"system") => {
+                    &mut request.system
+                }
+                (Protocol::Chat, b"stream_options") => &mut request.stream_options,
+                (Protocol::Chat, b"functions") => &mut request.functions,
+                (Protocol::Chat, b"response_format")
+                | (Protocol::Responses, b"text")
+                | (Protocol::Messages, b"output_format" | b"output_config") => &mut request.format,
+                (Protocol::Responses, b"previous_response_id") => &mut request.previous,
+                (Protocol::Responses, b"conversation") => &mut request.conversation,
+                (Protocol::Chat | Protocol::Responses | Protocol::Messages, _) => continue,
             };
             *place = Some(member.value.clone());
         }
-        body.object = object;
-        Ok(body)
+        request.object = object;
+        Ok(request)
     }
 
     /// The prompt that the body names, when its pack is one that `is_ours`.
@@ -134,13 +153,37 @@ impl<'b> ChatBody<'b> {
         self.stream.as_ref().is_some_and(|value| self.bytes[value.clone()] == *b"true")
     }
 
+    /// The conversation that the request belongs to, by its id.
+    pub(super) fn conversation(&self) -> Option<Cow<'_, str>> {
+        let value = self.conversation.as_ref()?;
+        text(self.bytes, value).or_else(|| self.member_text(value, b"id"))
+    }
+
+    /// Whether the provider knows what was said before.
+    pub(super) fn has_history_at_provider(&self) -> bool {
+        let has = |value: &Option<Range<usize>>| {
+            value.as_ref().is_some_and(|value| self.bytes[value.clone()] != *b"null")
+        };
+        has(&self.previous) || has(&self.conversation)
+    }
+
     /// What the request leads one to expect of its answer.
     pub(super) fn expected(&self) -> Expected {
-        let json = self.response_format.as_ref().and_then(|format| self.member_text(format, b"type"));
-        Expected {
-            tools: self.tool_names(),
-            json: matches!(json.as_deref(), Some("json_object" | "json_schema")),
-        }
+        Expected { protocol: self.protocol, tools: self.tool_names(), json: self.asks_for_json() }
+    }
+
+    fn asks_for_json(&self) -> bool {
+        let Some(format) = &self.format else { return false };
+        let inner = Members::of(self.bytes, format)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .find(|member| self.bytes[member.key.clone()] == *b"format");
+        let kind = match inner {
+            Some(inner) => self.member_text(&inner.value, b"type"),
+            None => self.member_text(format, b"type"),
+        };
+        matches!(kind.as_deref(), Some("json_object" | "json_schema"))
     }
 
     fn tool_names(&self) -> Vec<String> {
@@ -164,58 +207,6 @@ impl<'b> ChatBody<'b> {
         let members = Members::of(self.bytes, object)?.flatten();
         let member = members.filter(|member| *member.name(self.bytes) == *name).last()?;
         text(self.bytes, &member.value)
-    }
-}
-
-/// The messages of a request.
-#[derive(Debug, Default)]
-pub(super) struct Messages {
-    /// The position behind the bracket of the list.
-    pub(super) open: usize,
-    /// Where each message lies.
-    pub(super) items: Vec<Range<usize>>,
-    /// Which of them are system or developer messages.
-    pub(super) system: Vec<usize>,
-    /// Whether an answer or a tool's result is among them.
-    pub(super) has_history: bool,
-    /// Whether the last one is a tool's result.
-    pub(super) ends_in_tool_result: bool,
-}
-
-impl Messages {
-    /// Finds the messages of a request; nothing when it has none.
-    ///
-    /// # Errors
-    /// 400 when `messages` is no list.
-    pub(super) fn of(body: &ChatBody<'_>) -> Result<Option<Self>, Refusal> {
-        let Some(value) = &body.messages else { return Ok(None) };
-        let Some(elements) = Elements::of(body.bytes, value) else {
-            return Err(Refusal::bad_request(
-                "invalid_messages",
-                "`messages` is no list; hint: write a JSON array",
-            ));
-        };
-        let mut messages = Self { open: value.start + 1, ..Self::default() };
-        for item in elements {
-            let item = item.map_err(|error| bad_json(&error))?;
-            let role = body.member_text(&item, b"role");
-            messages.ends_in_tool_result = false;
-            match role.as_deref() {
-                Some("system" | "developer") => messages.system.push(messages.items.len()),
-                Some("assistant") => messages.has_history = true,
-                Some("tool" | "function") => {
-                    (messages.has_history, messages.ends_in_tool_result) = (true, true)
-                }
-                Some(_) | None => {}
-            }
-            messages.items.push(item);
-        }
-        Ok(Some(messages))
-    }
-
-    /// Who sent the last message.
-    pub(super) fn turn(&self) -> Turn {
-        if self.ends_in_tool_result { Turn::ToolResult } else { Turn::User }
     }
 }
 
@@ -306,9 +297,13 @@ mod tests {
     use http::HeaderValue;
     use serde_json::json;
 
-    fn with<T>(body: &Value, read: impl FnOnce(&ChatBody<'_>) -> T) -> T {
+    fn with<T>(body: &Value, read: impl FnOnce(&ModelRequest<'_>) -> T) -> T {
+        with_protocol(Protocol::Chat, body, read)
+    }
+
+    fn with_protocol<T>(protocol: Protocol, body: &Value, read: impl FnOnce(&ModelRequest<'_>) -> T) -> T {
         let bytes = Bytes::from(body.to_string());
-        read(&ChatBody::scan(&bytes).unwrap())
+        read(&ModelRequest::scan(protocol, &bytes).unwrap())
     }
 
     #[test]
@@ -331,23 +326,6 @@ mod tests {
     }
 
     #[test]
-    fn messages_tell_the_turn_and_the_history() {
-        let read = |roles: &[&str]| {
-            let messages: Vec<Value> =
-                roles.iter().map(|role| json!({"content": "x", "role": role})).collect();
-            let messages =
-                with(&json!({ "messages": messages }), |body| Messages::of(body).unwrap().unwrap());
-            (messages.turn(), messages.has_history, messages.system)
-        };
-        assert_eq!(read(&[]), (Turn::User, false, vec![]));
-        assert_eq!(read(&["system", "user"]), (Turn::User, false, vec![0]));
-        assert_eq!(read(&["user", "assistant", "developer", "user"]), (Turn::User, true, vec![2]));
-        assert_eq!(read(&["user", "assistant", "tool"]), (Turn::ToolResult, true, vec![]));
-        let refused = with(&json!({"messages": "hi"}), |body| Messages::of(body).unwrap_err());
-        assert_eq!(refused.code, "invalid_messages");
-    }
-
-    #[test]
     fn the_answer_is_expected_to_fit_tools_and_format() {
         let tools = json!([
             {"type": "function", "function": {"name": "search", "parameters": {"name": "x"}}},
@@ -360,6 +338,43 @@ mod tests {
             (["search", "shell", "old"].map(String::from).to_vec(), true)
         );
         assert!(!with(&json!({"response_format": {"type": "text"}}), |body| body.expected()).json);
+    }
+
+    #[test]
+    fn tools_and_formats_are_found_where_each_protocol_has_them() {
+        let expected = |protocol, body: Value| {
+            let expected = with_protocol(protocol, &body, |body| body.expected());
+            (expected.tools, expected.json)
+        };
+        let search = || vec!["search".to_owned()];
+        let json_text = json!({"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}});
+        let tool = json!({"type": "function", "name": "search", "parameters": {}});
+        let responses = json!({"tools": [tool], "text": json_text, "response_format": 1});
+        assert_eq!(expected(Protocol::Responses, responses), (search(), true));
+        assert_eq!(
+            expected(Protocol::Responses, json!({"text": {"format": {"type": "text"}}})),
+            (vec![], false)
+        );
+        let tool = json!({"name": "search", "input_schema": {"type": "object"}});
+        for format in [json!({"type": "json_schema"}), json!({"format": {"type": "json_schema"}})] {
+            let body = json!({"tools": [tool], "output_config": format});
+            assert_eq!(expected(Protocol::Messages, body), (search(), true));
+        }
+    }
+
+    #[test]
+    fn a_conversation_is_named_by_its_id_or_an_object_with_it() {
+        let named = |body: Value| {
+            with_protocol(Protocol::Responses, &body, |body| {
+                let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+                (owned(body.conversation()), body.has_history_at_provider())
+            })
+        };
+        let conversation = Some("conv_1".to_owned());
+        assert_eq!(named(json!({"conversation": "conv_1"})), (conversation.clone(), true));
+        assert_eq!(named(json!({"conversation": {"id": "conv_1"}})), (conversation, true));
+        assert_eq!(named(json!({"previous_response_id": "resp_1"})), (None, true));
+        assert_eq!(named(json!({"previous_response_id": null, "conversation": null})), (None, false));
     }
 
     #[test]

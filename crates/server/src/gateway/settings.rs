@@ -121,8 +121,12 @@ pub struct GatewayCounts {
     pub timed_out: AtomicU64,
     /// Answers that were too large to be observed in full.
     pub tap_overflow: AtomicU64,
-    /// Answers in a form that cannot be read.
+    /// Answers in a form that only their clients can read, such as a compressed one.
     pub tap_unreadable: AtomicU64,
+    /// Answers that are none of their protocol, such as half a JSON; they count as failures of the provider.
+    pub tap_garbled: AtomicU64,
+    /// Parameters of packs that the protocol of a request does not have, once for each request.
+    pub parameters_left_out: AtomicU64,
     /// Requests that bring a history and no session: those that may change versions between turns.
     pub history_without_session: AtomicU64,
     /// Requests that named their version.

@@ -150,7 +150,7 @@ impl<B: Body<Data = Bytes> + Unpin> Tap<B> {
         match &mut self.reader {
             Reader::Head => {}
             Reader::Whole { kept, .. } => match kept {
-                Kept::Nothing => observer.unreadable(),
+                Kept::Nothing => observer.garbled(),
                 Kept::One(bytes) => observer.whole(bytes),
                 Kept::Several(bytes) => observer.whole(bytes),
                 Kept::TooLarge => observer.overflow(),

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use serin_core::observation::{ErrorKind, Response};
 use tokio::time::Instant;
 
+use super::super::protocol::Protocol;
 use super::super::settings::GatewayCounts;
 use super::super::tests::{next_response, resolved, resolver};
 
@@ -54,7 +55,15 @@ async fn tapped(frames: Vec<Bytes>, breaks: bool, watch: Watch, most: usize) -> 
     let (resolver, mut signals) = resolver(0.0);
     let counts = Arc::<GatewayCounts>::default();
     let resolved = resolved(&resolver).await;
-    let mut observer = Observer::start(&resolver, &counts, &resolved, Instant::now(), "r-1".to_owned(), true);
+    let mut observer = Observer::start(
+        &resolver,
+        &counts,
+        &resolved,
+        Protocol::Chat,
+        Instant::now(),
+        "r-1".to_owned(),
+        true,
+    );
     observer.head(StatusCode::OK);
     let mut tap = Tap::new(Frames { frames: frames.into(), breaks }, watch, observer);
     let (mut passed, mut is_broken) = (Vec::new(), false);
@@ -191,9 +200,14 @@ async fn an_answer_in_several_frames_is_read_as_one() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_passes_and_is_counted() {
-    let outcome = tapped(pieces("<html>", 3), false, Watch::Whole(1_000), usize::MAX).await;
-    assert_eq!((outcome.text().as_str(), outcome.seen.success), ("<html>", Some(true)));
-    assert_eq!(outcome.seen.empty, None);
-    assert_eq!(outcome.counts.tap_unreadable.load(Ordering::Relaxed), 1);
+async fn what_is_no_answer_passes_and_is_a_failure() {
+    for text in ["<html>", "{\"choices\":[", "\u{0}"] {
+        let outcome = tapped(pieces(text, 3), false, Watch::Whole(1_000), usize::MAX).await;
+        assert_eq!((outcome.text().as_str(), outcome.seen.success), (text, Some(false)));
+        assert_eq!((outcome.seen.empty, outcome.seen.error), (None, Some(ErrorKind::Provider)));
+        assert_eq!(outcome.counts.tap_garbled.load(Ordering::Relaxed), 1);
+    }
+    let broken = stream(&[HELLO, "data: {\"choices\":", STOP, DONE], "\n");
+    let outcome = tapped(pieces(&broken, 9), false, Watch::Stream, usize::MAX).await;
+    assert_eq!((outcome.text(), outcome.seen.success), (broken, Some(false)));
 }

@@ -3,6 +3,7 @@
 mod chat;
 mod failures;
 mod passing;
+mod protocols;
 mod streams;
 mod world;
 

@@ -302,6 +302,26 @@ pub(super) async fn exchange(
 }
 
 pub(super) const CHAT: &str = "/v1/chat/completions";
+pub(super) const RESPONSES: &str = "/v1/responses";
+pub(super) const MESSAGES: &str = "/v1/messages";
+
+/// What Anthropic's clients send with every request.
+pub(super) const ANTHROPIC: (&str, &str) = ("anthropic-version", "2023-06-01");
+
+/// A request of any protocol with a prompt of the pack and one user message.
+pub(super) fn prompted_at(path: &str, more: Value) -> Value {
+    let messages = json!([{"role": "user", "content": "hi"}]);
+    let mut body = match path {
+        RESPONSES => json!({"input": "hi"}),
+        MESSAGES => json!({"messages": messages, "max_tokens": 1_000}),
+        _ => json!({ "messages": messages }),
+    };
+    let fields = body.as_object_mut().unwrap();
+    fields.insert("model".to_owned(), json!("small"));
+    fields.insert("prompt".to_owned(), json!({"id": "support/answer", "variables": {"name": "Ann"}}));
+    fields.extend(more.as_object().unwrap().clone());
+    body
+}
 
 /// A chat request with a prompt of the pack and one user message.
 pub(super) fn prompted(more: Value) -> Value {
@@ -320,10 +340,17 @@ impl World {
         exchange(self.addr, "POST", CHAT, headers, body.to_string()).await
     }
 
+    /// Sends a request of any protocol through the gateway.
+    pub(super) async fn ask(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let headers = [headers, &[ANTHROPIC]].concat();
+        exchange(self.addr, "POST", path, &headers, body.to_string()).await
+    }
+
     /// Sends what the provider received last to it directly.
     pub(super) async fn directly(&self, headers: &[(&str, &str)]) -> Answer {
         let last = self.provider.last_request().expect("a request arrived");
-        exchange(self.provider.addr(), "POST", CHAT, headers, last.body.clone()).await
+        let headers = [headers, &[ANTHROPIC]].concat();
+        exchange(self.provider.addr(), "POST", last.uri.path(), &headers, last.body.clone()).await
     }
 
     /// The body that the provider received last.

@@ -1,0 +1,269 @@
+//! What an answer tells, as one object or as events of a stream, in every protocol alike.
+//!
+//! Values are read where they lie. Only what has to be judged as a whole is kept: the arguments of
+//! tool calls, the opening of the text, and all of it when JSON was asked for.
+
+mod chat;
+mod messages;
+mod responses;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use serde::de::IgnoredAny;
+use serin_core::observation::Response;
+
+use super::body::{Members, Object, SyntaxError, count_chars, text};
+use super::protocol::Protocol;
+
+/// The most bytes that are kept of one answer's text or arguments.
+const MOST_KEPT: usize = 1 << 20;
+/// The most tool calls of one answer that are judged.
+const MOST_CALLS: usize = 128;
+
+/// What the request leads one to expect of its answer.
+#[derive(Debug)]
+pub(super) struct Expected {
+    /// How the answer is written.
+    pub(super) protocol: Protocol,
+    /// The tools that the request offers.
+    pub(super) tools: Vec<String>,
+    /// Whether the text shall be JSON.
+    pub(super) json: bool,
+}
+
+impl Expected {
+    /// Nothing in particular.
+    pub(super) fn nothing(protocol: Protocol) -> Self {
+        Self { protocol, tools: Vec::new(), json: false }
+    }
+}
+
+/// What was read of an answer so far.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    finish_reason: Option<String>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cached_tokens: Option<u64>,
+    /// Tokens of the prompt that were written to a cache, which Anthropic counts apart from the input.
+    cache_writes: Option<u64>,
+    chars: u64,
+    has_ink: bool,
+    is_refusal: bool,
+    calls: Vec<Call>,
+    text: String,
+    kept_bytes: usize,
+    has_overflowed: bool,
+    has_error: bool,
+}
+
+#[derive(Debug)]
+struct Call {
+    index: u64,
+    name: String,
+    /// Nothing for a tool that takes free text.
+    arguments: Option<String>,
+}
+
+/// What one event of a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chunk {
+    /// It brings text, a refusal, or a part of a tool call.
+    Content,
+    /// It brings the usage of a chat and no choice.
+    UsageOnly,
+    /// It says that the answer is complete.
+    End,
+    /// Anything else.
+    Other,
+}
+
+impl Reading {
+    /// Why the answer ended, once that is known.
+    pub(super) fn finish_reason(&self) -> Option<&str> {
+        self.finish_reason.as_deref()
+    }
+
+    /// Whether the answer tells of an error.
+    pub(super) fn has_error(&self) -> bool {
+        self.has_error
+    }
+
+    /// Takes note of an error that is told outside of a chunk.
+    pub(super) fn set_error(&mut self) {
+        self.has_error = true;
+    }
+
+    /// Whether parts were too large to be judged.
+    pub(super) fn has_overflowed(&self) -> bool {
+        self.has_overflowed
+    }
+
+    /// Reads a whole answer.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] when it is no JSON object.
+    pub(super) fn read_whole(&mut self, bytes: &[u8], expected: &Expected) -> Result<(), SyntaxError> {
+        // The scan makes sure that it is one object and nothing else.
+        Object::scan(bytes)?;
+        let start = bytes.iter().position(|byte| *byte == b'{').unwrap_or(0);
+        self.read(bytes, &(start..bytes.len()), expected).map(|_| ())
+    }
+
+    /// Reads the data of one event.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] when it is no JSON object.
+    pub(super) fn read_chunk(&mut self, data: &[u8], expected: &Expected) -> Result<Chunk, SyntaxError> {
+        self.read(data, &(0..data.len()), expected)
+    }
+
+    fn read(
+        &mut self,
+        bytes: &[u8],
+        value: &Range<usize>,
+        expected: &Expected,
+    ) -> Result<Chunk, SyntaxError> {
+        let Some(members) = Members::of(bytes, value) else {
+            return Err(SyntaxError { at: 0, problem: "expected '{'" });
+        };
+        match expected.protocol {
+            Protocol::Chat => self.chat(bytes, members, expected),
+            Protocol::Responses => self.responses(bytes, members, value, expected),
+            Protocol::Messages => self.messages(bytes, members, value, expected),
+        }
+    }
+
+    /// Takes a piece of the text; nothing when the value is no string, else whether it holds anything.
+    fn piece(&mut self, bytes: &[u8], value: &Range<usize>, expected: &Expected) -> Option<bool> {
+        let (chars, has_ink) = count_chars(bytes, value)?;
+        self.chars += chars;
+        self.has_ink |= has_ink;
+        if expected.json
+            && self.has_room_for(value.len())
+            && let Some(piece) = text(bytes, value)
+        {
+            self.text.push_str(&piece);
+        }
+        Some(chars > 0)
+    }
+
+    /// Takes a piece of a refusal; whether it holds anything.
+    fn refusal(&mut self, bytes: &[u8], value: &Range<usize>) -> bool {
+        let has_text = count_chars(bytes, value).is_some_and(|(chars, _)| chars > 0);
+        self.is_refusal |= has_text;
+        has_text
+    }
+
+    /// The place of the call with this index, made if it is new; nothing when there are too many.
+    fn call(&mut self, index: u64, is_free: bool) -> Option<usize> {
+        if let Some(at) = self.calls.iter().position(|call| call.index == index) {
+            return Some(at);
+        }
+        if self.calls.len() == MOST_CALLS {
+            self.has_overflowed = true;
+            return None;
+        }
+        let arguments = (!is_free).then(String::new);
+        self.calls.push(Call { index, name: String::new(), arguments });
+        Some(self.calls.len() - 1)
+    }
+
+    fn call_name(&mut self, at: usize, bytes: &[u8], value: &Range<usize>) {
+        if self.has_room_for(value.len())
+            && let Some(piece) = text(bytes, value)
+        {
+            self.calls[at].name.push_str(&piece);
+        }
+    }
+
+    fn call_arguments(&mut self, at: usize, bytes: &[u8], value: &Range<usize>) {
+        if self.has_room_for(value.len())
+            && let Some(piece) = text(bytes, value)
+            && let Some(arguments) = &mut self.calls[at].arguments
+        {
+            arguments.push_str(&piece);
+        }
+    }
+
+    fn has_room_for(&mut self, bytes: usize) -> bool {
+        self.kept_bytes += bytes;
+        let fits = self.kept_bytes <= MOST_KEPT;
+        self.has_overflowed |= !fits;
+        fits
+    }
+
+    /// Writes the tokens down, which also count when the answer broke off.
+    ///
+    /// The input is the whole prompt in every protocol: Anthropic's tokens of the cache are added to it.
+    pub(super) fn tokens_into(&self, expected: &Expected, response: &mut Response) {
+        let input = match expected.protocol {
+            Protocol::Chat | Protocol::Responses => self.input_tokens,
+            Protocol::Messages => self.input_tokens.map(|input| {
+                input
+                    .saturating_add(self.cached_tokens.unwrap_or(0))
+                    .saturating_add(self.cache_writes.unwrap_or(0))
+            }),
+        };
+        response.input_tokens = input.map(number);
+        response.output_tokens = self.output_tokens.map(number);
+        response.cached_tokens = self.cached_tokens.map(number);
+    }
+
+    /// Writes everything down that a complete answer tells.
+    pub(super) fn complete_into(self, expected: &Expected, response: &mut Response) {
+        self.tokens_into(expected, response);
+        let reason = self.finish_reason.as_deref();
+        let is_filtered = matches!(reason, Some("content_filter" | "refusal"));
+        let is_refusal = self.is_refusal || is_filtered;
+        let has_calls = !self.calls.is_empty();
+        response.response_length = Some(number(self.chars));
+        response.refusal = Some(is_refusal);
+        response.empty = Some(!self.has_ink && !self.is_refusal && !has_calls);
+        response.truncated = Some(matches!(
+            reason,
+            Some("length" | "max_tokens" | "max_output_tokens" | "model_context_window_exceeded")
+        ));
+        response.tool_calls = Some(small(self.calls.len()));
+        if has_calls && !self.has_overflowed {
+            response.wrong_tool_calls =
+                Some(small(self.calls.iter().filter(|call| call.is_wrong(expected)).count()));
+        }
+        let has_answer = !is_refusal && (self.chars > 0 || !has_calls);
+        if expected.json && has_answer && !self.has_overflowed {
+            response.invalid_format = Some(!is_json(&self.text));
+        }
+        response.finish_reason = self.finish_reason;
+    }
+}
+
+impl Call {
+    fn is_wrong(&self, expected: &Expected) -> bool {
+        let is_known = expected.tools.contains(&self.name);
+        let arguments = match (expected.protocol, self.arguments.as_deref()) {
+            // A tool without arguments gets none at all.
+            (Protocol::Messages, Some("")) => Some("{}"),
+            (Protocol::Chat | Protocol::Responses | Protocol::Messages, arguments) => arguments,
+        };
+        !is_known || arguments.is_some_and(|arguments| !is_json(arguments))
+    }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+fn is_null(bytes: &[u8], value: &Range<usize>) -> bool {
+    &bytes[value.clone()] == b"null"
+}
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of tokens and characters stay far below 2^52")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
