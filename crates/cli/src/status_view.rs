@@ -45,7 +45,7 @@ pub(crate) fn rollout(view: &RolloutView, depth: Depth) -> String {
     text.push_str(&notes(view, depth));
     text.push('\n');
     text.push_str(&gates(&view.gates));
-    text.push_str(&metrics(&view.metrics, depth));
+    text.push_str(&metrics(view, depth));
     text.push_str(&exposure(view));
     text
 }
@@ -204,22 +204,32 @@ fn gates(gates: &[GateView]) -> String {
     format!("{table}\n")
 }
 
-fn metrics(metrics: &[MetricView], depth: Depth) -> String {
-    let shown: Vec<&MetricView> = metrics.iter().filter(|metric| is_shown(metric, depth)).collect();
+fn metrics(view: &RolloutView, depth: Depth) -> String {
+    let shown: Vec<&MetricView> = view.metrics.iter().filter(|metric| is_shown(metric, depth)).collect();
     if shown.is_empty() {
         return format!("  {}\n\n", paint(QUIET, "no metric has data yet"));
     }
-    let headings = ["METRIC", "STABLE>", "CANARY>", "DIFFERENCE>", "GATE", "STATUS"];
+    let interval = format!("{}% INTERVAL>", percent(view.confidence));
+    // Until a metric has enough sessions for one, the column would only take room.
+    let has_interval = shown.iter().any(|metric| metric.interval.is_some());
+    let mut headings = vec!["METRIC", "STABLE>", "CANARY>", "DIFFERENCE>"];
+    headings.extend(has_interval.then_some(interval.as_str()));
+    headings.extend(["GATE", "STATUS"]);
     let mut table = Table::new(&headings).indented();
     for metric in shown {
-        table.row([
+        let mut cells = vec![
             Cell::left(&metric.metric),
             Cell::right(&metric.stable_shown),
             Cell::right(&metric.canary_shown),
             Cell::right(&metric.difference_shown),
-            Cell::left(metric.gate.as_deref().unwrap_or("")).style(QUIET),
-            Cell::left(metric.status.as_str()).style(status_style(metric.status)),
-        ]);
+        ];
+        if has_interval {
+            let shown = metric.interval.as_ref().map_or("-", |interval| interval.shown.as_str());
+            cells.push(Cell::right(shown).style(QUIET));
+        }
+        cells.push(Cell::left(metric.gate.as_deref().unwrap_or("")).style(QUIET));
+        cells.push(Cell::left(metric.status.as_str()).style(status_style(metric.status)));
+        table.row(cells);
     }
     format!("{table}\n")
 }
@@ -333,7 +343,7 @@ pub(crate) fn thousands(count: u64) -> String {
 }
 
 /// A count with its noun.
-fn plural(count: u64, noun: &str) -> String {
+pub(crate) fn plural(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
 }
 

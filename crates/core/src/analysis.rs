@@ -2,6 +2,7 @@
 //!
 //! No data is never a pass. Gates decide; the status of the other metrics informs.
 
+mod difference;
 mod gate;
 mod sight;
 
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::difference::{Difference, differences};
 pub use self::sight::{RecentReading, Sight};
 use crate::aggregate::{Counters, Tally};
 use crate::evidence::{Baseline, metrics_of};

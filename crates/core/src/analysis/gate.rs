@@ -149,7 +149,7 @@ struct Estimate {
 }
 
 /// Whether a weight leaves sessions to both variants.
-fn is_split(weight: Weight) -> bool {
+pub(super) fn is_split(weight: Weight) -> bool {
     weight > Weight::ZERO && weight < Weight::FULL
 }
 
@@ -490,28 +490,45 @@ fn comparison_process(
     let baseline =
         canary::Baseline::new(mean.clamp(0.0, 1.0), constants.sd).expect("frozen moments of badness");
     let test = CanaryTest::new(baseline, margin.clamp(0.0, 1.0), direction).expect("a margin in badness");
-    type Values = Vec<(Badness, u64)>;
-    let mut cells: BTreeMap<(u16, u8, Weight), (Values, Values)> = BTreeMap::new();
-    for cell in scope.seen.cells.iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
-        if let Some(counts) = cell.counters.get(&metric.name, Judge::Stable) {
-            let sides = cells.entry((cell.start, cell.segment, cell.weight)).or_default();
-            let values = match cell.variant {
-                Variant::Canary => &mut sides.0,
-                Variant::Stable => &mut sides.1,
-            };
-            values.extend(badness_values(counts, metric, constants.cap, flipped));
-        }
-    }
-    if cells.values().all(|(canary, _)| canary.is_empty()) {
+    let cells = values_by_stamp(metric, scope.seen.cells, constants.cap, flipped);
+    if cells.values().all(|values| values.canary.is_empty()) {
         // Without a single session of the canary, stable alone would be compared with its own past.
         return None;
     }
-    Some(test.process(cells.iter().map(|((step, _, weight), (canary, stable))| CanaryCell {
+    Some(test.process(cells.iter().map(|((step, _, weight), Values { canary, stable })| CanaryCell {
         step: *step,
         weight: Share::from_bp(weight.bp()).expect("a weight is a share"),
         canary,
         stable,
     })))
+}
+
+/// The badness of the sessions of both variants that share a stamp.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    pub(super) canary: Vec<(Badness, u64)>,
+    pub(super) stable: Vec<(Badness, u64)>,
+}
+
+/// The badness of all sessions that have a concurrent control, by the part of the plan, segment and weight.
+pub(super) fn values_by_stamp(
+    metric: &Metric,
+    cells: &[Cell],
+    cap: Option<f64>,
+    flipped: bool,
+) -> BTreeMap<(u16, u8, Weight), Values> {
+    let mut by_stamp: BTreeMap<(u16, u8, Weight), Values> = BTreeMap::new();
+    for cell in cells.iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
+        if let Some(counts) = cell.counters.get(&metric.name, Judge::Stable) {
+            let values = by_stamp.entry((cell.start, cell.segment, cell.weight)).or_default();
+            let side = match cell.variant {
+                Variant::Canary => &mut values.canary,
+                Variant::Stable => &mut values.stable,
+            };
+            side.extend(badness_values(counts, metric, cap, flipped));
+        }
+    }
+    by_stamp
 }
 
 /// Sessions that showed a metric, per stamped weight, canary as hits: for the guard of voluntary metrics.

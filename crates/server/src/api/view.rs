@@ -1,9 +1,11 @@
 //! From what core and control know to what the wire says.
 
-use serin_core::analysis::{Analysis, GateReading, MetricReading};
+use std::collections::BTreeMap;
+
+use serin_core::analysis::{Analysis, Difference, GateReading, MetricReading};
 use serin_core::evidence::metrics_of;
 use serin_core::forecast::{self, Traffic};
-use serin_core::metric::{Metric, Unit};
+use serin_core::metric::{Metric, MetricName, Unit};
 use serin_core::pack::PackState;
 use serin_core::plan::{Plan, StepPhase};
 use serin_core::rollout::{Active, End, Ended, Phase as CorePhase, Rollout};
@@ -11,9 +13,9 @@ use serin_core::units::{HoldFor, Timestamp};
 use serin_core::weight::Weight;
 
 use super::types::{
-    CheckSummaryView, CheckView, DrainingView, EndView, ExposureView, GateView, HoldView, MeasuredShare,
-    MetricView, NextStepView, PackSummary, Phase, ProgressView, RolloutSummary, RolloutView, SeriesOfMetric,
-    SeriesPoint, SidesView, SpanView, StepPlace, StepView,
+    CheckSummaryView, CheckView, DrainingView, EndView, ExposureView, GateView, HoldView, IntervalView,
+    MeasuredShare, MetricView, NextStepView, PackSummary, Phase, ProgressView, RolloutSummary, RolloutView,
+    SeriesOfMetric, SeriesPoint, SidesView, SpanView, StepPlace, StepView,
 };
 use crate::control::view::Measured;
 
@@ -58,7 +60,7 @@ impl Seen<'_> {
             notes: active.map(|active| notes(active, plan, measured)).unwrap_or_default(),
             last_check: last_check(active, last),
             gates: gates.iter().map(|gate| gate_view(gate, log_limit)).collect(),
-            metrics: metric_views(&measured.metrics, plan, gates),
+            metrics: metric_views(&measured.metrics, plan, gates, &measured.differences),
             exposure: exposure(rollout, measured),
             steps: steps(rollout, plan, now),
             draining,
@@ -194,7 +196,12 @@ fn finite(value: f64) -> f64 {
     value.clamp(-1e9, 1e9)
 }
 
-fn metric_views(readings: &[MetricReading], plan: &Plan, gates: &[GateReading]) -> Vec<MetricView> {
+fn metric_views(
+    readings: &[MetricReading],
+    plan: &Plan,
+    gates: &[GateReading],
+    differences: &BTreeMap<MetricName, Difference>,
+) -> Vec<MetricView> {
     let known = metrics_of(plan);
     let unit = |reading: &MetricReading| unit_of(&known, reading);
     let view = |reading: &MetricReading| {
@@ -211,6 +218,7 @@ fn metric_views(readings: &[MetricReading], plan: &Plan, gates: &[GateReading]) 
             stable_shown: shown(reading.stable),
             canary_shown: shown(reading.canary),
             difference_shown: difference.map_or_else(|| "-".to_owned(), |value| unit.show_difference(value)),
+            interval: differences.get(&reading.metric).map(|difference| interval(*difference, unit)),
             gate: gates.iter().find(|gate| gate.metric == reading.metric).map(|gate| gate.rule.clone()),
             status: reading.status.into(),
             stable_samples: reading.stable_samples,
@@ -218,6 +226,12 @@ fn metric_views(readings: &[MetricReading], plan: &Plan, gates: &[GateReading]) 
         }
     };
     readings.iter().map(view).collect()
+}
+
+fn interval(difference: Difference, unit: Unit) -> IntervalView {
+    let Difference { estimate, low, high } = difference;
+    let shown = format!("{} to {}", unit.show_difference(low), unit.show_difference(high));
+    IntervalView { estimate, low, high, shown }
 }
 
 fn unit_of(known: &[Metric], reading: &MetricReading) -> Unit {
@@ -303,7 +317,7 @@ pub(super) fn check_view(analysis: &Analysis, plan: &Plan) -> CheckView {
         holds: analysis.holds.iter().map(|(cause, reason)| (cause.to_string(), reason.clone())).collect(),
         degraded: analysis.degraded.iter().map(ToString::to_string).collect(),
         gates: analysis.gates.iter().map(|gate| gate_view(gate, analysis.log_limit)).collect(),
-        metrics: metric_views(&analysis.metrics, plan, &analysis.gates),
+        metrics: metric_views(&analysis.metrics, plan, &analysis.gates, &BTreeMap::new()),
     }
 }
 

@@ -1,11 +1,15 @@
 //! What can be read about a pack and its rollouts; nothing here changes anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serin_core::aggregate::Tally;
-use serin_core::analysis::{Analysis, Assigned, MetricReading, Sides, analyze, compare};
+use serin_core::analysis::{
+    Analysis, Assigned, Difference, MetricReading, Sides, analyze, compare, differences,
+};
 use serin_core::ids::{PackName, RolloutId};
+use serin_core::metric::MetricName;
 use serin_core::pack::PackState;
 use serin_core::plan::Plan;
 use serin_core::replay::{Replay, replay};
@@ -13,7 +17,7 @@ use serin_core::rollout::Rollout;
 use serin_core::tick::next_due;
 
 use super::{Control, LoadError, Managed};
-use crate::store::{Exposure, StoreError};
+use crate::store::{AuditFilter, Exposure, StoreError};
 
 /// A pack as it stands.
 #[derive(Debug, Clone)]
@@ -37,6 +41,8 @@ pub struct Measured {
     pub now: Option<Analysis>,
     /// Every metric that has data, stable beside canary.
     pub metrics: Vec<MetricReading>,
+    /// How far the canary is from stable, of the metrics that have enough data to say.
+    pub differences: BTreeMap<MetricName, Difference>,
     /// All data at once.
     pub shown: Sides<Tally>,
     /// Sessions assigned, by set weight.
@@ -88,7 +94,8 @@ impl Control {
         Ok(Some((stored.rollout, plan, measured)))
     }
 
-    /// Repeats the checks of a rollout from what each of them saw; nothing when it does not exist.
+    /// Repeats the checks of a rollout from what each of them saw, and derives what it did by itself; nothing when it
+    /// does not exist.
     ///
     /// # Errors
     /// [`LoadError`] when it cannot be read.
@@ -96,7 +103,9 @@ impl Control {
         let Some(stored) = self.store.rollout(id).await? else { return Ok(None) };
         let plan = self.plan_of(&stored.pack, &stored.rollout.canary, Some(stored.manifest)).await?;
         let records = self.store.check_records(id).await?;
-        Ok(Some(replay(&plan, &stored.rollout, &records)))
+        let filter = AuditFilter { rollout: Some(id.clone()), ..AuditFilter::default() };
+        let log = self.store.audit(&filter).await?;
+        Ok(Some(replay(&plan, &stored.rollout, &records, &log)))
     }
 
     async fn measured(
@@ -129,6 +138,7 @@ impl Control {
         Ok(Measured {
             now,
             metrics,
+            differences: differences(plan, rollout, &evidence),
             shown: evidence.shown,
             assigned: evidence.assigned,
             exposure,

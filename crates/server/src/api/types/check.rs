@@ -172,6 +172,8 @@ pub struct MetricView {
     pub canary_shown: String,
     /// The difference as shown, with its sign; `-` without data.
     pub difference_shown: String,
+    /// How far the canary is from stable, with its interval; absent while there are too few data.
+    pub interval: Option<IntervalView>,
     /// The rule, when the manifest judges it.
     pub gate: Option<String>,
     /// How the canary stands.
@@ -180,6 +182,22 @@ pub struct MetricView {
     pub stable_samples: u64,
     /// Values that the canary's rests on.
     pub canary_samples: u64,
+}
+
+/// Canary less stable with an interval at the confidence of the rollout; shown, never decided on.
+///
+/// The estimate compares sessions with sessions of the same weight, so that what hits both versions cancels out; it
+/// may therefore differ from the plain difference over all data. It is there from 400 sessions of each version on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IntervalView {
+    /// The estimate, in the unit of the metric.
+    pub estimate: f64,
+    /// The lower end, in the unit of the metric.
+    pub low: f64,
+    /// The upper end, in the unit of the metric.
+    pub high: f64,
+    /// Both ends as shown, such as `-0.8pp to +1.2pp`.
+    pub shown: String,
 }
 
 /// One check in full.
@@ -230,7 +248,10 @@ pub struct ReplayView {
     pub rollout: String,
     /// Checks that were repeated.
     pub checks: u64,
-    /// Everything in which a repeated check differs from the stored one, oldest first; empty when none does.
+    /// Steps entered, completions and rollbacks without a person, each compared with what the checks lead to.
+    pub decisions: u64,
+    /// Everything in which a repeated check or decision differs from the stored one, oldest first; empty when none
+    /// does.
     pub differences: Vec<String>,
 }
 

@@ -14,8 +14,8 @@ mod word;
 
 pub use audit::{AuditEntryView, AuditPage, AuditVerified, OncallView, StreamEvent};
 pub use check::{
-    CheckList, CheckOutcome, CheckSummaryView, CheckView, GateState, GateView, MetricStatus, MetricTier,
-    MetricUnit, MetricView, ReplayView, SeriesOfMetric, SeriesPoint, SeriesView, Verdict,
+    CheckList, CheckOutcome, CheckSummaryView, CheckView, GateState, GateView, IntervalView, MetricStatus,
+    MetricTier, MetricUnit, MetricView, ReplayView, SeriesOfMetric, SeriesPoint, SeriesView, Verdict,
 };
 pub use data::{
     CarriedView, CommandRequest, EventInput, EventValue, EventsAnswer, EventsRequest, ExplainView, PinView,
