@@ -12,7 +12,7 @@ use serin_core::ids::PackName;
 use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, ExplainView,
-    OncallView, PackDetail, PackList, ProblemDetails, ProblemSeverity, RolloutList, RolloutView,
+    OncallView, PackDetail, PackList, ProblemDetails, ProblemSeverity, ReplayView, RolloutList, RolloutView,
     VersionDetail, VersionList,
 };
 
@@ -158,6 +158,18 @@ impl Client {
         }
         query.extend(pack.map(|pack| ("pack", pack.as_str())));
         self.get("rollouts", &query).await
+    }
+
+    /// The newest rollouts, as many as the server lists at once.
+    pub(crate) async fn newest_rollouts(&self, pack: Option<&PackName>) -> Result<RolloutList, Told> {
+        let mut query = vec![("limit", "200")];
+        query.extend(pack.map(|pack| ("pack", pack.as_str())));
+        self.get("rollouts", &query).await
+    }
+
+    /// Repeats the checks and decisions of a rollout.
+    pub(crate) async fn replay(&self, rollout: &str) -> Result<ReplayView, Told> {
+        self.get(&format!("rollouts/{rollout}/replay"), &[]).await
     }
 
     /// Gives an order to the rollout of a pack.

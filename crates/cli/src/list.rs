@@ -1,19 +1,13 @@
-//! `serin get`, `history`, `explain`, `audit` and `oncall`: everything else that can be read.
+//! `serin get`, `history`, `explain` and `oncall`: everything else that can be read.
 
 use serin_core::ids::PackName;
-use serin_server::api::types::{
-    AuditEntryView, AuditPage, AuditVerified, ExplainView, OncallView, PackList, RolloutList, RolloutSummary,
-    VersionList,
-};
+use serin_server::api::types::{ExplainView, OncallView, PackList, RolloutList, RolloutSummary, VersionList};
 
 use crate::api::{Client, ServerArgs};
 use crate::status::pack_name;
 use crate::status_view::{percent, phase_style};
-use crate::terminal::{BAD, Cell, GOOD, LOOK, OutputFlag, QUIET, STRONG, TRIAL, Table, ago, paint};
+use crate::terminal::{BAD, Cell, LOOK, OutputFlag, QUIET, STRONG, TRIAL, Table, ago, paint};
 use crate::told::Exit;
-
-/// The most entries of the audit log that are shown at once.
-const MOST_ENTRIES: usize = 10_000;
 
 /// List packs, versions or rollouts
 #[derive(Debug, clap::Args)]
@@ -141,7 +135,7 @@ fn rollout_table(rollouts: &[RolloutSummary]) -> String {
     table.to_string()
 }
 
-fn or_dash(text: &str) -> &str {
+pub(crate) fn or_dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
@@ -214,86 +208,6 @@ fn explanation(view: &ExplainView) -> String {
         text.push_str(&format!("  pin       {}{weight}, {} old{expired}\n", pin.version, pin.age));
     }
     text
-}
-
-/// Show the audit log, or check that it is intact
-#[derive(Debug, clap::Args)]
-pub(crate) struct AuditArgs {
-    #[command(subcommand)]
-    what: Option<AuditWhat>,
-    /// Only entries of this pack
-    #[arg(long, value_parser = pack_name, value_name = "PACK")]
-    pack: Option<PackName>,
-    /// Only entries after this number
-    #[arg(long, value_name = "NUMBER")]
-    after: Option<u64>,
-    #[command(flatten)]
-    output: OutputFlag,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum AuditWhat {
-    /// Check the hash chain from the first entry to the last
-    Verify {
-        #[command(flatten)]
-        output: OutputFlag,
-    },
-}
-
-/// Shows the log, or verifies it; a broken log fails.
-pub(crate) async fn audit(args: &AuditArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.server)?;
-    if let Some(AuditWhat::Verify { output }) = &args.what {
-        let verified = client.audit_verify().await?;
-        output.print(&verified, verdict)?;
-        return Ok(if verified.intact { Exit::Done } else { Exit::Failed });
-    }
-    let mut all = AuditPage { entries: Vec::new(), next_after: args.after };
-    loop {
-        let page = client.audit(args.pack.as_ref(), all.next_after).await?;
-        all.entries.extend(page.entries);
-        all.next_after = page.next_after;
-        if all.next_after.is_none() || all.entries.len() >= MOST_ENTRIES {
-            break;
-        }
-    }
-    args.output.print(&all, |page| entries(&page.entries))?;
-    Ok(Exit::Done)
-}
-
-/// Entries of the audit log, one in a line.
-pub(crate) fn entries(entries: &[AuditEntryView]) -> String {
-    if entries.is_empty() {
-        return "no entries".to_owned();
-    }
-    let mut table = Table::new(&["#>", "AT", "PACK", "WHAT", "BY", "WHY"]);
-    for entry in entries {
-        let style = match entry.action.as_str() {
-            "rolled_back" | "check_failed" => BAD,
-            "completed" | "first_stable" => GOOD,
-            _ => clap::builder::styling::Style::new(),
-        };
-        table.row([
-            Cell::right(entry.seq.to_string()).style(QUIET),
-            Cell::left(format!("{:.0}", entry.at)),
-            Cell::left(&entry.pack),
-            Cell::left(entry.action.replace('_', " ")).style(style),
-            Cell::left(&entry.actor),
-            Cell::left(or_dash(&entry.reason)),
-        ]);
-    }
-    table.to_string()
-}
-
-fn verdict(verified: &AuditVerified) -> String {
-    match (verified.intact, verified.entries, &verified.problem) {
-        (true, Some(entries), _) => paint(GOOD, format!("the audit log is intact: {entries} entries")),
-        (true, None, _) => paint(GOOD, "the audit log is intact"),
-        (false, _, Some(problem)) => paint(BAD, format!("the audit log is broken: {problem}")),
-        (false, _, None) => paint(BAD, "the audit log is broken"),
-    }
 }
 
 /// Show what is in canary now, and what was rolled back lately

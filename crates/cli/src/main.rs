@@ -3,6 +3,7 @@
 mod analyze;
 mod api;
 mod apply;
+mod audit;
 mod demo;
 mod diff;
 mod init;
@@ -65,7 +66,7 @@ enum Command {
     Retry(order::OrderArgs),
     History(list::HistoryArgs),
     Explain(list::ExplainArgs),
-    Audit(list::AuditArgs),
+    Audit(audit::AuditArgs),
     Oncall(list::OncallArgs),
     Provider(provider::ProviderArgs),
     /// Print the description of the HTTP API (OpenAPI, JSON)
@@ -119,7 +120,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Retry(args) => order::run("retry", &args).await,
         Command::History(args) => list::history(&args).await,
         Command::Explain(args) => list::explain(&args).await,
-        Command::Audit(args) => list::audit(&args).await,
+        Command::Audit(args) => audit::audit(&args).await,
         Command::Oncall(args) => list::oncall(&args).await,
         Command::Provider(args) => provider::run(&args).await,
         Command::Openapi => {

@@ -300,6 +300,13 @@ async fn a_version_is_applied_shown_paused_and_rolled_back() {
     }
     let ran = does("audit verify", 0).await;
     assert!(ran.out.starts_with("the audit log is intact"), "{ran:?}");
+    let ran = does("audit replay", 0).await;
+    for words in ["support-r1", "support-r2", "the same to the last bit"] {
+        assert!(ran.out.contains(words), "{words:?} is missing in\n{}", ran.out);
+    }
+    let repeated = does("audit replay support-r2 -o json", 0).await.json();
+    assert_eq!(repeated["rollouts"][0]["differences"], serde_json::json!([]), "{repeated}");
+    does("audit replay support-r9", 1).await;
     does("oncall", 0).await;
     let ran = does("explain support --session user-1", 0).await;
     assert!(ran.out.starts_with("session user-1 of support gets 2.0.0"), "{ran:?}");

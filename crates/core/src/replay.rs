@@ -3,6 +3,10 @@
 //! All that a check counts only grows, so that each check keeps no more than what came since the
 //! check before: the *watermark* is what all checks together have counted, and a record is the
 //! difference to it. Counts are whole numbers, which add up to the same sum on every replica.
+//!
+//! What the rollout then did by itself follows from its checks, and is compared with the audit log.
+
+mod decisions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +17,7 @@ use crate::analysis::{
     Analysis, Assigned, Cell, Evidence, GateReading, MetricReading, RecentReading, Sides, Sight, judge,
     point_status,
 };
+use crate::audit::AuditEntry;
 use crate::evidence::metrics_of;
 use crate::metric::MetricName;
 use crate::plan::Plan;
@@ -230,31 +235,43 @@ pub struct CheckRecord {
 pub struct Replay {
     /// Checks that were repeated.
     pub checks: u64,
-    /// Everything in which a repeated check differs from the stored one, oldest first.
+    /// Steps entered, completions and rollbacks without a person, each compared with what the checks lead to.
+    pub decisions: u64,
+    /// Everything in which a repeated check differs from the stored one, oldest first, then every decision that
+    /// does not follow from the repeated checks.
     pub differences: Vec<String>,
 }
 
-/// Repeats the checks of a rollout, oldest first, and compares each with what it came to.
-pub fn replay(plan: &Plan, rollout: &Rollout, records: &[CheckRecord]) -> Replay {
+/// Repeats the checks of a rollout, oldest first, compares each with what it came to, and what followed with the
+/// audit log of the rollout.
+pub fn replay(plan: &Plan, rollout: &Rollout, records: &[CheckRecord], log: &[AuditEntry]) -> Replay {
     let mut counted = Counted::default();
     let mut result = Replay::default();
+    let mut repeated_checks = Vec::with_capacity(records.len());
     for record in records {
         counted.merge(&record.seen.counted);
         let number = record.analysis.number;
         let expected = result.checks + 1;
         if number != expected {
             result.differences.push(format!("check {expected}: what it saw is not stored"));
-            break;
+            return result;
         }
         result.checks = expected;
         match repeated(plan, rollout, record, &counted) {
             Ok(again) => {
                 let differences = differences(&record.analysis, &again);
                 result.differences.extend(differences.iter().map(|what| format!("check {number}: {what}")));
+                repeated_checks.push(again);
             }
-            Err(what) => result.differences.push(format!("check {number}: {what}")),
+            Err(what) => {
+                result.differences.push(format!("check {number}: {what}"));
+                return result;
+            }
         }
     }
+    let (decisions, differences) = decisions::compared(plan, rollout, &repeated_checks, log);
+    result.decisions = decisions;
+    result.differences.extend(differences);
     result
 }
 

@@ -129,8 +129,8 @@ fn check(
     }
 
     let analysis = analyze(plan, rollout, active, evidence, now);
-    let deciding = decides(plan, rollout, active, now);
-    let outcome = if deciding { analysis.verdict.outcome() } else { CheckOutcome::Observed };
+    let deciding = decides(plan, rollout, active.step, now);
+    let outcome = outcome_of(plan, rollout, &analysis);
     let number = active.last_check.as_ref().map_or(0, |check| check.number) + 1;
     let state = draft.active();
     state.last_check = Some(CheckSummary {
@@ -178,12 +178,37 @@ fn record(analysis: &Analysis) -> serde_json::Value {
     serde_json::to_value(analysis).expect("an analysis holds numbers, text and lists only")
 }
 
-/// Whether checks decide at this point in time.
-fn decides(plan: &Plan, rollout: &Rollout, active: &Active, now: Timestamp) -> bool {
+/// Whether checks decide in a step at a point in time.
+fn decides(plan: &Plan, rollout: &Rollout, step: u16, now: Timestamp) -> bool {
     let delayed = now < plan.analysis.initial_delay.after(rollout.started_at);
-    let observing =
-        step(plan, active).phase == StepPhase::Observing && plan.analysis.initial_delay > HoldFor::ZERO;
+    let observing = is_observing(plan, step) && plan.analysis.initial_delay > HoldFor::ZERO;
     !delayed && !observing
+}
+
+fn is_observing(plan: &Plan, step: u16) -> bool {
+    plan.steps[usize::from(step)].phase == StepPhase::Observing
+}
+
+/// What a check comes to, given when and where it was made.
+pub(crate) fn outcome_of(plan: &Plan, rollout: &Rollout, check: &Analysis) -> CheckOutcome {
+    if decides(plan, rollout, check.step, check.at) {
+        check.verdict.outcome()
+    } else {
+        CheckOutcome::Observed
+    }
+}
+
+/// Whether a step may end after a check, as far as the check is concerned.
+pub(crate) fn allows_next_step(plan: &Plan, step: u16, check_step: u16, outcome: CheckOutcome) -> bool {
+    // Observing without checks that decide ends by time and baseline alone.
+    let observing = is_observing(plan, step);
+    match outcome {
+        CheckOutcome::Pass => observing || check_step == step,
+        CheckOutcome::Observed | CheckOutcome::AtRisk | CheckOutcome::NoData | CheckOutcome::StableFails => {
+            observing
+        }
+        CheckOutcome::Fail => false,
+    }
 }
 
 fn step<'p>(plan: &'p Plan, active: &Active) -> &'p Step {
@@ -289,14 +314,7 @@ fn advance(pack: &PackState, plan: &Plan, active: &Active, now: Timestamp) -> Op
         return None;
     }
     let check = active.last_check.as_ref()?;
-    let observing = step(plan, active).phase == StepPhase::Observing;
-    let may_advance = match check.outcome {
-        CheckOutcome::Pass => check.step == active.step,
-        CheckOutcome::Observed => observing,
-        CheckOutcome::AtRisk | CheckOutcome::NoData | CheckOutcome::Fail | CheckOutcome::StableFails => false,
-    };
-    // Observing without checks that decide ends by time and baseline alone.
-    let may_advance = may_advance || (observing && check.outcome != CheckOutcome::Fail);
+    let may_advance = allows_next_step(plan, active.step, check.step, check.outcome);
     if !may_advance || active.baseline.is_none() {
         return None;
     }

@@ -21,7 +21,7 @@ use serin_server::server::Server;
 
 use self::traffic::Traffic;
 use crate::api::{ApplyOptions, Client, ServerArgs};
-use crate::list;
+use crate::audit;
 use crate::live::Live;
 use crate::serve::start_embedded;
 use crate::status_view::{self, Depth, thousands};
@@ -297,7 +297,7 @@ async fn report(client: &Client, bad: &RolloutView, traffic: &Traffic) -> anyhow
         }
     }
     entries.retain(|entry| entry.rollout.as_deref() == Some(bad.id.as_str()));
-    anstream::println!("{}", indented(&list::entries(&entries)));
+    anstream::println!("{}", indented(&audit::entries(&entries)));
     let verified = client.audit_verify().await?;
     if verified.intact {
         detail(&format!("the log is a hash chain, and intact: {} entries", verified.entries.unwrap_or(0)));

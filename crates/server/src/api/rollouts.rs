@@ -253,11 +253,11 @@ pub(super) async fn metric_series(
     Ok(Json(SeriesView { rollout: rollout.id.to_string(), series: series(&checks, &plan) }))
 }
 
-/// Repeats the checks of a rollout from what each of them saw.
+/// Repeats the checks of a rollout from what each of them saw, and derives again what it did by itself.
 #[utoipa::path(
     get, path = "/rollouts/{id}/replay", tag = "rollouts", params(("id" = String, Path, description = "The rollout.")),
     responses(
-        (status = 200, description = "Every difference between the repeated checks and the stored ones.", body = ReplayView),
+        (status = 200, description = "Every difference between what was repeated and what is stored.", body = ReplayView),
         (status = 404, description = "There is no such rollout.", body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
@@ -271,6 +271,7 @@ pub(super) async fn replay(
     Ok(Json(ReplayView {
         rollout: rollout.to_string(),
         checks: replay.checks,
+        decisions: replay.decisions,
         differences: replay.differences,
     }))
 }

@@ -46,7 +46,7 @@ async fn a_healthy_rollout_replays_without_differences_across_a_pause_and_a_rest
     house.run(100, 4, &healthy).await;
     assert!(house.control.resolver().signals.barrier().await);
     let before = replayed(&house).await;
-    assert_eq!(before, Replay { checks: 15, differences: vec![] });
+    assert_eq!(before, Replay { checks: 15, decisions: 2, differences: vec![] });
     let (now, sessions) = (house.clock.now(), house.sessions.into_inner());
     house.ingest.shutdown().await;
 
