@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-use crate::metric::Tier;
-use crate::plan::{Decision, GateRule, Plan, SegmentWeight, StepPhase, StepWeight, Strategy};
+use crate::metric::{Better, Kind, Tier};
+use crate::plan::{
+    Decision, Gate, GateRule, Plan, Regression, SegmentWeight, StepPhase, StepWeight, Strategy,
+};
 use crate::units::HoldFor;
 use crate::weight::Weight;
 
@@ -147,6 +149,13 @@ fn gates(plan: &Plan, lints: &mut Vec<Lint>) {
             );
             add(lints, "maturity-above-hold", &path, message, "lengthen the steps, or lower `maturity`");
         }
+        if let Some(margin) = narrow_margin(gate) {
+            let message = format!(
+                "{name} may be worse than stable by no more than {margin}: about half of the rollouts of an equal version are still held `at risk` after three times their planned length"
+            );
+            let hint = "allow what you would accept, such as `maxRegression: 2pp`; a held step passes by `serin promote`";
+            add(lints, "narrow-margin", &path, message, hint);
+        }
         let reaches_full =
             plan.holdback == Weight::ZERO && matches!(gate.rule, GateRule::NotWorseThanStable { .. });
         if reaches_full && plan.analysis.gates.len() == 1 {
@@ -160,6 +169,27 @@ fn gates(plan: &Plan, lints: &mut Vec<Lint>) {
                 "keep `holdback: 5%`, or add a gate with a threshold",
             );
         }
+    }
+}
+
+/// The margin of a comparison, in words, where chance alone keeps an equal version beyond it for long.
+///
+/// A step ends only while the canary is within its margin. At next to none that is a toss of a coin in each step.
+fn narrow_margin(gate: &Gate) -> Option<String> {
+    /// Half a percentage point, or half a percent of stable's value.
+    const NARROW: f64 = 0.005;
+    /// What is seldom is small: a share of it is next to nothing.
+    const NARROW_OF_A_SMALL_RATE: f64 = 0.10;
+    let GateRule::NotWorseThanStable { max_regression } = gate.rule else { return None };
+    let is_rate = matches!(gate.metric.kind, Kind::Rate | Kind::ComplementRate);
+    match max_regression {
+        Regression::Absolute(margin) if is_rate && margin < NARROW => Some(format!("{}pp", margin * 100.0)),
+        Regression::Relative(share) => {
+            let is_small = is_rate && gate.metric.better == Better::Lower;
+            let narrow = if is_small { NARROW_OF_A_SMALL_RATE } else { NARROW };
+            (share < narrow).then(|| format!("{}% of its value", share * 100.0))
+        }
+        Regression::Absolute(_) => None,
     }
 }
 
@@ -208,5 +238,37 @@ mod tests {
             "#
         );
         insta::assert_snapshot!(lints("{analysis: {metrics: [{name: success_rate, compareTo: stable, maxRegression: 2%}]}}"), @"blind-last-step spec.rollout.analysis.metrics[0]: at 100% nothing is left to compare success_rate with: the last step has no gate");
+    }
+
+    /// The simulator shows what this is about: `a_margin_next_to_nothing_holds_half_of_all_equal_versions`.
+    #[test]
+    fn a_margin_that_chance_alone_exceeds_is_found() {
+        let found = |metric: &str, margin: &str| {
+            lints(&format!(
+                "{{holdback: 5%, analysis: {{metrics: [{{name: {metric}, compareTo: stable, maxRegression: {margin}}}]}}}}"
+            ))
+        };
+        let narrow = "narrow-margin spec.rollout.analysis.metrics[0]: ";
+        for (metric, margin, told) in [
+            (
+                "success_rate",
+                "0.1pp",
+                "success_rate may be worse than stable by no more than 0.1pp: about half",
+            ),
+            (
+                "success_rate",
+                "0.1%",
+                "success_rate may be worse than stable by no more than 0.1% of its value:",
+            ),
+            ("error_rate", "2%", "error_rate may be worse than stable by no more than 2% of its value:"),
+        ] {
+            let found = found(metric, margin);
+            assert!(found.starts_with(&format!("{narrow}{told}")), "{found}");
+        }
+        for (metric, margin) in
+            [("success_rate", "2%"), ("success_rate", "1pp"), ("error_rate", "20%"), ("latency_p95", "200ms")]
+        {
+            assert_eq!(found(metric, margin), "", "{metric} {margin}");
+        }
     }
 }

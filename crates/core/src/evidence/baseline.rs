@@ -10,7 +10,7 @@ use super::{
     Contribution, JudgeRule, LEAST_BASELINE_SESSIONS, LONGEST_REQUEST, MOST_REQUESTS, Maturity,
     PlannedMeasure, SessionFacts, badness, contribution, is_response, mean_of, metrics_of,
 };
-use crate::aggregate::quantile_of;
+use crate::aggregate::{Scale, quantile_of};
 use crate::metric::{Better, Kind, Metric, MetricName, Signal};
 use crate::observation::{Fact, Reading, Response};
 use crate::plan::{GateRule, Plan, Regression};
@@ -183,7 +183,15 @@ fn freeze_metric(metric: &Metric, sessions: &[&SessionFacts], baseline: &Baselin
         }
         constants.cap = quantile_of(&buckets, 0.999).map(|p999| (1.5 * p999).max(f64::MIN_POSITIVE));
     }
-    let badness: Vec<f64> = read.iter().map(|c| badness(*c, metric, constants.cap)).collect();
+    // Sessions are counted by bucket later: constants from finer values would make the same session look off.
+    let as_counted = |contribution: &Contribution| match *contribution {
+        Contribution::Value(value) => {
+            let scale = Scale::of(metric);
+            Contribution::Value(scale.value(scale.bucket(value)))
+        }
+        Contribution::Requests { n, bad } => Contribution::Requests { n, bad },
+    };
+    let badness: Vec<f64> = read.iter().map(|c| badness(as_counted(c), metric, constants.cap)).collect();
     constants.mean = mean_of(&badness)?;
     let squares: Vec<f64> = badness.iter().map(|y| (y - constants.mean).powi(2)).collect();
     constants.sd = mean_of(&squares)?.sqrt().max(1e-3);

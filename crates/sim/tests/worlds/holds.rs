@@ -4,8 +4,9 @@ use serin_core::audit::Action;
 use serin_core::command::{Command, Refused};
 use serin_core::rollout::{HoldCause, Phase};
 use serin_core::routing::Variant::{Canary, Stable};
-use serin_sim::{Truth, World};
+use serin_sim::{Truth, World, simulate};
 
+use crate::reference::{at, drop_to, scenario};
 use crate::support::{SUPPORT, healthy, manifest, minutes, seconds};
 
 #[test]
@@ -194,4 +195,31 @@ fn a_canary_whose_sessions_get_lost_holds_for_a_sample_ratio_mismatch() {
     world.run_for(minutes(30));
     assert_ne!(world.phase(), Phase::RolledBack, "it holds and tells, and does not roll back");
     assert!(world.weight().percent() <= 30.0);
+}
+
+/// What is left of the sessions looks as good as ever, so that no metric is to blame; only their number is off.
+#[test]
+fn sessions_lost_on_one_side_hold_for_their_number_and_make_no_metric_look_worse() {
+    let scenario = scenario(include_str!("../../../../examples/scenarios/lost-sessions.yaml"));
+    let report = simulate(SUPPORT, &scenario, 20, 1).expect("accepted");
+    let held = |cause| report.held.get(&cause).copied().unwrap_or(0);
+    assert_eq!(held(HoldCause::SampleRatio), 20, "{report:#?}");
+    // Of metrics that are as they were, chance may prove one worse in 1 rollout of 20.
+    assert!(held(HoldCause::Degraded) <= 2, "{report:#?}");
+    assert_eq!((report.completed.count, report.rolled_back.count), (0, 0), "{report:#?}");
+}
+
+/// What `serin lint` says about narrow margins.
+#[test]
+fn a_margin_next_to_nothing_holds_half_of_all_equal_versions() {
+    let unfinished = |margin: &str| {
+        let rollout = format!(
+            "{{analysis: {{metrics: [{{name: success_rate, compareTo: stable, maxRegression: {margin}}}]}}}}"
+        );
+        let report = simulate(&manifest(&rollout), &at(1.0, drop_to(0.94, 0)), 60, 1).expect("accepted");
+        report.unfinished.share
+    };
+    let narrow = unfinished("0.001pp");
+    assert!((0.35..0.65).contains(&narrow), "{narrow}");
+    assert_eq!(unfinished("3pp"), 0.0);
 }
