@@ -1,7 +1,7 @@
 # Everything a contributor runs. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fmt
+.PHONY: help demo test bench fmt ui
 MAKEFLAGS += --no-print-directory
 
 help: ## List the targets
@@ -20,6 +20,10 @@ test: ## What CI runs: format, lints, documentation, all tests
 	cargo clippy --locked --package serin-core --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo test --locked --workspace --no-fail-fast
+
+ui: ## Check the dashboard's sources and build ui/dist from them
+	@scripts/setup.sh ui
+	cd ui && npm run --silent check && npm run --silent build -- --logLevel warn
 
 bench: ## Measure in release mode; the gateway beside nginx as a plain proxy (ARGS="json pins" runs parts)
 	@scripts/setup.sh bench

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes sure that the tools of a make target are there: scripts/setup.sh demo|test|bench
+# Makes sure that the tools of a make target are there: scripts/setup.sh demo|test|bench|ui
 #
 # As root on Debian it installs what is missing; elsewhere it says in one line what is missing and how to
-# get it. Nothing is written outside target/ and the test clients' node_modules. A second run does nothing.
+# get it. Nothing is written outside target/ and the node_modules of the test clients and the dashboard. A second run does nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -93,7 +93,7 @@ install() {
         RUNLEVEL=1 apt-get install -qq --yes --no-install-recommends "$@" </dev/null >&2
 }
 
-# The client libraries that the tests drive. Each is stamped with a copy of what it was made from.
+# The client libraries that the tests drive, and what builds the dashboard. Each is stamped with a copy of what it was made from.
 python_client() {
     local wanted=$CLIENTS/python/requirements.txt venv=target/venv
     if cmp -s "$wanted" "$venv/.made-from" && "$venv/bin/python" -c '' 2>/dev/null; then
@@ -108,12 +108,12 @@ python_client() {
     cp "$wanted" "$venv/.made-from"
 }
 
-node_client() {
-    local dir=$CLIENTS/node
+node_packages() { # node_packages DIRECTORY
+    local dir=$1
     if cmp -s "$dir/package-lock.json" "$dir/node_modules/.made-from"; then
         return
     fi
-    echo "setup: Node client in $dir/node_modules" >&2
+    echo "setup: Node packages in $dir/node_modules" >&2
     (cd "$dir" && npm ci --silent --no-audit --no-fund --ignore-scripts </dev/null >&2)
     cp "$dir/package-lock.json" "$dir/node_modules/.made-from"
 }
@@ -123,7 +123,12 @@ case ${1:-} in
     test)
         require cargo cc python node npm
         python_client
-        node_client
+        node_packages "$CLIENTS/node"
+        node_packages ui
+        ;;
+    ui)
+        require node npm
+        node_packages ui
         ;;
     bench)
         require cargo cc
@@ -131,7 +136,7 @@ case ${1:-} in
         (require nginx) || true
         ;;
     *)
-        echo "usage: scripts/setup.sh demo|test|bench" >&2
+        echo "usage: scripts/setup.sh demo|test|bench|ui" >&2
         exit 2
         ;;
 esac

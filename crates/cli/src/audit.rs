@@ -67,7 +67,7 @@ pub(crate) async fn audit(args: &AuditArgs) -> anyhow::Result<Exit> {
         Some(AuditWhat::Replay(args)) => return replay(&client, args).await,
         None => {}
     }
-    let mut all = AuditPage { entries: Vec::new(), next_after: args.after };
+    let mut all = AuditPage { entries: Vec::new(), next_after: args.after, next_before: None };
     loop {
         let page = client.audit(args.pack.as_ref(), all.next_after).await?;
         all.entries.extend(page.entries);

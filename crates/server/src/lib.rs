@@ -3,6 +3,7 @@
 pub mod api;
 pub mod clock;
 pub mod control;
+pub mod dashboard;
 pub mod errors;
 pub mod gateway;
 pub mod ingest;

@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::api::guard::Guard;
 use crate::api::listen::Listener;
 use crate::api::ofrep::Ofrep;
-use crate::api::{Parts, control_plane, data_plane};
+use crate::api::{Parts, Recent, control_plane, data_plane};
 use crate::clock::Clock;
 use crate::control::{Control, LoadError, Salts};
 use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, Upstream, UpstreamError, UpstreamSettings};
@@ -151,6 +151,7 @@ impl Server {
             retention: settings.retention,
             started_at,
             stop: stopped.clone(),
+            recent: Recent::default(),
         });
         let keys = &settings.control.keys;
         let (data_address, control_address) = (data.address(), control_listener.address());

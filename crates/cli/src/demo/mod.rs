@@ -127,6 +127,7 @@ async fn story(server: &Server) -> anyhow::Result<(Exit, Traffic)> {
     let data = format!("http://{}", server.data_addr());
     say("1", "A support agent is in service: its prompt is the pack `support`, version 1.0.0.");
     detail(&format!("gateway {data}/v1, control plane {control}"));
+    detail(&format!("watch it in a browser: {}", paint(STRONG, format!("{control}/packs/{PACK}"))));
     apply(&client, "1.0.0", "first version").await?;
     let traffic = Traffic::start(data, PROMPT, SEED).context("could not start the simulated users")?;
     detail("simulated users talk to it: 60 new conversations a second, over HTTP, with an outcome each");
@@ -313,8 +314,9 @@ async fn keep(control: &str, data_dir: &Path) -> anyhow::Result<()> {
         tokio::fs::write(folder.join(name), text).await.context("could not write the demo's manifests")?;
     }
     let again = folder.join("support-3.0.0.yaml");
-    say("4", "Everything keeps running, with traffic, until Ctrl-C. Try, in another terminal:");
+    say("4", "Everything keeps running, with traffic, until Ctrl-C. Try, in a browser and another terminal:");
     for (command, why) in [
+        (format!("{control}/packs/{PACK}"), "the dashboard, in a browser"),
         (format!("export SERIN_SERVER={control}"), ""),
         (format!("serin apply -f {} --restart", again.display()), "the bad version once more"),
         ("serin status support --watch".to_owned(), "gates, metrics side by side, holds"),

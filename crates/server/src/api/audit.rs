@@ -7,16 +7,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt};
 use serde::Deserialize;
 use serin_core::ids::PackName;
 use serin_core::units::HoldFor;
 use tokio::sync::{broadcast, watch};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::error::ApiError;
-use super::read::{NoParams, Params, limit, pack_name};
+use super::read::{NoParams, Params, limit, pack_name, rollout_id};
 use super::rollouts::summaries;
 use super::types::{AuditPage, AuditVerified, OncallView, StreamEvent};
 use crate::control::Event as Change;
@@ -36,18 +36,40 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) struct AuditParams {
     /// Only entries of a pack.
     pack: Option<String>,
+    /// Only entries of a rollout.
+    rollout: Option<String>,
+    /// Only entries of an actor, in full.
+    actor: Option<String>,
+    /// Only entries of an action, such as `rolled_back`.
+    action: Option<String>,
     /// Only entries with a larger number.
     #[serde(default)]
     after: u64,
+    /// Only entries with a smaller number.
+    before: Option<u64>,
+    /// `oldest` first or `newest` first.
+    #[serde(default)]
+    order: AuditOrder,
     /// At most so many, 1 to 1 000.
     #[param(default = 100, minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
+/// Which end of the audit log comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AuditOrder {
+    /// The oldest entry first; `next_after` leads on.
+    #[default]
+    Oldest,
+    /// The newest entry first; `next_before` leads on.
+    Newest,
+}
+
 /// Shows a part of the audit log.
 #[utoipa::path(
     get, path = "/audit", tag = "audit", params(AuditParams),
-    responses((status = 200, description = "Oldest first.", body = AuditPage)),
+    responses((status = 200, description = "In the order asked for.", body = AuditPage)),
 )]
 pub(super) async fn log(
     State(app): State<App>,
@@ -58,11 +80,24 @@ pub(super) async fn log(
         None => None,
     };
     let most = limit(params.limit, 100, 1_000)?;
-    let filter = AuditFilter { pack, after: params.after, limit: Some(most), ..AuditFilter::default() };
+    let filter = AuditFilter {
+        pack,
+        rollout: params.rollout.as_deref().map(rollout_id).transpose()?,
+        actor: params.actor,
+        action: params.action,
+        after: params.after,
+        before: params.before,
+        newest_first: params.order == AuditOrder::Newest,
+        limit: Some(most),
+    };
     let entries = app.control.store().audit(&filter).await?;
     let is_full = u32::try_from(entries.len()).is_ok_and(|count| count == most);
-    let next_after = entries.last().filter(|_| is_full).map(|entry| entry.seq);
-    Ok(Json(AuditPage { entries: entries.iter().map(Into::into).collect(), next_after }))
+    let next = entries.last().filter(|_| is_full).map(|entry| entry.seq);
+    let (next_after, next_before) = match params.order {
+        AuditOrder::Oldest => (next, None),
+        AuditOrder::Newest => (None, next),
+    };
+    Ok(Json(AuditPage { entries: entries.iter().map(Into::into).collect(), next_after, next_before }))
 }
 
 /// Checks every link of the audit log.
@@ -135,7 +170,9 @@ pub(super) async fn stream(
         Some(pack) => Some(pack_name(pack, &app.control.names().await)?),
         None => None,
     };
-    let changes = changes(app.control.subscribe(), app.stop.clone(), pack);
+    // Something is sent at once, so that whatever lies between passes on that the stream is open.
+    let opened = stream::once(std::future::ready(Ok(Event::default().comment("open"))));
+    let changes = opened.chain(changes(app.control.subscribe(), app.stop.clone(), pack));
     Ok(Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

@@ -10,8 +10,10 @@ mod health;
 pub mod listen;
 pub mod ofrep;
 mod orders;
+mod overview;
 mod packs;
 mod read;
+mod recent;
 mod resolve;
 mod rollouts;
 pub mod types;
@@ -36,7 +38,9 @@ use utoipa_axum::routes;
 
 use self::error::ApiError;
 use self::guard::{Guard, guard};
+pub use self::recent::Recent;
 use crate::control::Control;
+use crate::dashboard;
 use crate::gateway::{Gateway, Ids};
 use crate::ingest::{IngestCounts, Reporter};
 use crate::resolve::Resolver;
@@ -62,6 +66,8 @@ pub struct Parts {
     pub started_at: Timestamp,
     /// Turns true when the server stops.
     pub stop: watch::Receiver<bool>,
+    /// What was read of packs a moment ago.
+    pub recent: Recent,
 }
 
 /// Shared by all requests.
@@ -95,6 +101,7 @@ fn health_routes() -> OpenApiRouter<App> {
 fn control_routes() -> OpenApiRouter<App> {
     let v1 = OpenApiRouter::default()
         .routes(routes!(packs::apply, packs::list))
+        .routes(routes!(overview::overview))
         .routes(routes!(packs::get))
         .routes(routes!(packs::versions))
         .routes(routes!(packs::get_version))
@@ -138,7 +145,7 @@ pub fn control_plane(parts: Arc<Parts>, checks: Guard) -> Router {
     let described = axum::routing::get(move || std::future::ready((json, description.clone())));
     routes
         .route("/api/openapi.json", described)
-        .fallback(unknown_path)
+        .fallback(dashboard_or_unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(checks, guard))
         .with_state(parts)
@@ -159,7 +166,16 @@ async fn gateway(State(app): State<App>, request: Request<Body>) -> Response {
     app.gateway.handle(request).await
 }
 
-async fn unknown_path(uri: Uri) -> Response {
+/// The dashboard has every path that the API has not.
+async fn dashboard_or_unknown(request: Request<Body>) -> Response {
+    let (parts, _) = request.into_parts();
+    match dashboard::answer(&parts.method, parts.uri.path(), &parts.headers) {
+        Some(response) => response,
+        None => unknown_path(&parts.uri),
+    }
+}
+
+fn unknown_path(uri: &Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     ApiError::not_found("unknown-path", format!("there is nothing at {path}"))
         .hint("`/api/openapi.json` describes every path")

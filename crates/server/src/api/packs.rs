@@ -16,6 +16,7 @@ use super::App;
 use super::error::ApiError;
 use super::guard::By;
 use super::read::{NoParams, Params, pack_name, text, version};
+use super::recent::MaxAge;
 use super::rollouts::rollout_view;
 use super::types::{
     AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, ProblemDetails, VersionDetail,
@@ -100,20 +101,27 @@ pub(super) async fn list(State(app): State<App>, _: Params<NoParams>) -> Result<
 pub(super) async fn get(
     State(app): State<App>,
     Path(pack): Path<String>,
+    age: MaxAge,
     _: Params<NoParams>,
 ) -> Result<Json<PackDetail>, ApiError> {
     let name = pack_name(&pack, &app.control.names().await)?;
-    let view = app.control.view(&name).await?.ok_or_else(|| ApiError::unknown_pack(&pack, &[]))?;
-    let rollout = rollout_view(&app, &view).await?;
+    let look = app.recent.look(&app, &name, age).await?;
+    Ok(Json(look.detail.clone()))
+}
+
+/// A pack in full.
+pub(super) async fn detail(app: &App, name: &PackName) -> Result<PackDetail, ApiError> {
+    let view = app.control.view(name).await?.ok_or_else(|| ApiError::unknown_pack(name.as_str(), &[]))?;
+    let rollout = rollout_view(app, &view).await?;
     let state = &view.state;
     let snapshot = app.resolver().snapshot();
-    let prompts = snapshot.packs.get(&name).and_then(|pack| pack.prompts.get(&state.stable));
+    let prompts = snapshot.packs.get(name).and_then(|pack| pack.prompts.get(&state.stable));
     let people = &view.plan.people;
     let sessions_per_second = match &view.measured {
         Some(measured) => measured.sessions_per_second,
-        None => app.control.store().session_rate(&name, app.now()).await?,
+        None => app.control.store().session_rate(name, app.now()).await?,
     };
-    Ok(Json(PackDetail {
+    Ok(PackDetail {
         name: state.name.to_string(),
         stable: state.stable.to_string(),
         history: state.history.iter().map(ToString::to_string).collect(),
@@ -130,7 +138,7 @@ pub(super) async fn get(
         orders: possible_orders(state),
         sessions_per_second,
         rollout,
-    }))
+    })
 }
 
 /// The versions that only keep the sessions they have.
@@ -143,7 +151,7 @@ pub(super) fn draining(state: &PackState) -> Vec<DrainingView> {
     state.draining.iter().map(view).collect()
 }
 
-fn possible_orders(state: &PackState) -> Vec<String> {
+pub(super) fn possible_orders(state: &PackState) -> Vec<String> {
     let all = [
         Command::Pause,
         Command::Resume,

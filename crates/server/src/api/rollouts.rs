@@ -4,15 +4,17 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use serin_core::analysis::Analysis;
-use serin_core::ids::RolloutId;
+use serin_core::ids::PackName;
 use serin_core::parse::parse;
 use serin_core::rollout::Rollout;
+use serin_core::units::Timestamp;
 use utoipa::IntoParams;
 
 use super::App;
 use super::error::ApiError;
 use super::packs::draining;
 use super::read::{NoParams, Params, limit, pack_name, rollout_id, unknown_rollout};
+use super::recent::MaxAge;
 use super::types::{
     CheckList, ExposureView, ProblemDetails, ReplayView, RolloutList, RolloutSummary, RolloutView,
     SeriesView, TimelineView,
@@ -80,13 +82,13 @@ pub(super) async fn summaries(app: &App, filter: &RolloutFilter) -> Result<Vec<R
 pub(super) async fn of_pack(
     State(app): State<App>,
     Path(pack): Path<String>,
+    age: MaxAge,
     _: Params<NoParams>,
 ) -> Result<Json<RolloutView>, ApiError> {
     let name = pack_name(&pack, &app.control.names().await)?;
-    let view = app.control.view(&name).await?.ok_or_else(|| ApiError::unknown_pack(&pack, &[]))?;
-    let rollout = rollout_view(&app, &view).await?;
-    rollout.map(Json).ok_or_else(|| {
-        let stable = &view.state.stable;
+    let look = app.recent.look(&app, &name, age).await?;
+    look.detail.rollout.clone().map(Json).ok_or_else(|| {
+        let stable = &look.detail.stable;
         ApiError::not_found("no-rollout", format!("pack {name} never had a rollout; everyone gets {stable}"))
             .hint("apply a manifest with another version to start one")
     })
@@ -128,9 +130,26 @@ async fn last_check(app: &App, rollout: &Rollout) -> Result<Option<Analysis>, Ap
 pub(super) async fn get(
     State(app): State<App>,
     Path(id): Path<String>,
+    age: MaxAge,
     _: Params<NoParams>,
 ) -> Result<Json<RolloutView>, ApiError> {
-    Ok(Json(any_rollout(&app, &id).await?))
+    match current(&app, &id, age).await? {
+        Some(rollout) => Ok(Json(rollout)),
+        None => Ok(Json(any_rollout(&app, &id).await?)),
+    }
+}
+
+/// A rollout that is the current or latest one of its pack.
+async fn current(app: &App, id: &str, age: MaxAge) -> Result<Option<RolloutView>, ApiError> {
+    let pack = id.rsplit_once("-r").and_then(|(pack, _)| PackName::parse(pack).ok());
+    let Some(pack) = pack else { return Ok(None) };
+    let standing = app.control.standing(&pack).await;
+    let latest = standing.and_then(|(state, ..)| state.rollout.map(|rollout| rollout.id.to_string()));
+    if latest.as_deref() != Some(id) {
+        return Ok(None);
+    }
+    let look = app.recent.look(app, &pack, age).await?;
+    Ok(look.detail.rollout.clone().filter(|rollout| rollout.id == id))
 }
 
 async fn any_rollout(app: &App, id: &str) -> Result<RolloutView, ApiError> {
@@ -206,9 +225,13 @@ pub(super) async fn timeline(
     Path(id): Path<String>,
     _: Params<NoParams>,
 ) -> Result<Json<TimelineView>, ApiError> {
-    let StoredRollout { rollout, .. } = stored(&app, &id).await?;
-    let rollout_filter: Option<RolloutId> = Some(rollout.id.clone());
-    let filter = AuditFilter { rollout: rollout_filter, limit: Some(MOST_ENTRIES), ..AuditFilter::default() };
+    let StoredRollout { pack, rollout, .. } = stored(&app, &id).await?;
+    let filter = AuditFilter {
+        pack: Some(pack),
+        rollout: Some(rollout.id.clone()),
+        limit: Some(MOST_ENTRIES),
+        ..AuditFilter::default()
+    };
     let entries = app.control.store().audit(&filter).await?;
     Ok(Json(TimelineView {
         rollout: rollout.id.to_string(),
@@ -233,9 +256,20 @@ pub(super) async fn exposure(
     Ok(Json(any_rollout(&app, &id).await?.exposure))
 }
 
+/// Which checks a series is made of.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SeriesParams {
+    /// Only checks made later, so that a chart which goes on reads what is new.
+    #[param(value_type = Option<String>, format = DateTime)]
+    after: Option<Timestamp>,
+}
+
 /// Shows the metrics of a rollout over its checks.
 #[utoipa::path(
-    get, path = "/rollouts/{id}/series", tag = "rollouts", params(("id" = String, Path, description = "The rollout.")),
+    get, path = "/rollouts/{id}/series", tag = "rollouts",
+    params(("id" = String, Path, description = "The rollout."), SeriesParams),
     responses(
         (status = 200, description = "By metric, oldest point first; the last 2 000 checks at most.", body = SeriesView),
         (status = 404, description = "There is no such rollout.", body = ProblemDetails, content_type = "application/problem+json"),
@@ -244,11 +278,12 @@ pub(super) async fn exposure(
 pub(super) async fn metric_series(
     State(app): State<App>,
     Path(id): Path<String>,
-    _: Params<NoParams>,
+    Params(params): Params<SeriesParams>,
 ) -> Result<Json<SeriesView>, ApiError> {
     let StoredRollout { rollout, manifest, .. } = stored(&app, &id).await?;
     let plan = parse(&manifest).map_err(|problems| ApiError::internal(&problems))?.plan;
-    let mut checks: Vec<Analysis> = app.control.store().checks(&rollout.id, MOST_POINTS).await?;
+    let after = params.after.unwrap_or(Timestamp::MIN);
+    let mut checks = app.control.store().checks_after(&rollout.id, after, MOST_POINTS).await?;
     checks.reverse();
     Ok(Json(SeriesView { rollout: rollout.id.to_string(), series: series(&checks, &plan) }))
 }

@@ -7,15 +7,23 @@ use super::Store;
 use super::db::{Row, Tx, args};
 use super::error::{Cause, During, StoreError, VerifyError};
 
-/// Which entries are listed, oldest first.
+/// Which entries are listed, oldest first unless asked for otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
     /// Only those of a pack.
     pub pack: Option<PackName>,
-    /// Only those of a rollout.
+    /// Only those of a rollout; name its pack as well, by which entries are found.
     pub rollout: Option<RolloutId>,
+    /// Only those of an actor, in full.
+    pub actor: Option<String>,
+    /// Only those of an action, such as `rolled_back`.
+    pub action: Option<String>,
     /// Only those with a larger number.
     pub after: u64,
+    /// Only those with a smaller number.
+    pub before: Option<u64>,
+    /// From the newest to the oldest.
+    pub newest_first: bool,
     /// At most so many.
     pub limit: Option<u32>,
 }
@@ -24,22 +32,50 @@ const READ: &str = "read the audit log of";
 const APPEND: &str = "append to the audit log of";
 /// Entries that are verified at a time.
 const PAGE: u32 = 1_000;
-const COLUMNS: &str = "SELECT seq, at, pack, rollout, revision, actor, action, reason, evidence, prev, hash FROM audit \
-                       WHERE seq > $1 AND ($2 IS NULL OR pack = $2) AND ($3 IS NULL OR rollout = $3) \
-                       ORDER BY seq LIMIT $4";
+
+/// The entries that a filter lets through; entries of one pack are found by its name.
+macro_rules! listed {
+    ($pack:literal, $order:literal) => {
+        concat!(
+            "SELECT seq, at, pack, rollout, revision, actor, action, reason, evidence, prev, hash FROM audit \
+             WHERE seq > $1 AND seq < $2 AND ",
+            $pack,
+            " AND ($4 IS NULL OR rollout = $4) AND ($5 IS NULL OR actor = $5) AND ($6 IS NULL OR action = $6) \
+             ORDER BY seq ",
+            $order,
+            " LIMIT $7"
+        )
+    };
+}
+const OF_ALL: &str = listed!("$3 IS NULL", "ASC");
+const OF_ALL_NEWEST_FIRST: &str = listed!("$3 IS NULL", "DESC");
+const OF_PACK: &str = listed!("pack = $3", "ASC");
+const OF_PACK_NEWEST_FIRST: &str = listed!("pack = $3", "DESC");
 
 impl Store {
-    /// Entries of the audit log, oldest first.
+    /// Entries of the audit log.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
+        let sql = match (&filter.pack, filter.newest_first) {
+            (None, false) => OF_ALL,
+            (None, true) => OF_ALL_NEWEST_FIRST,
+            (Some(_), false) => OF_PACK,
+            (Some(_), true) => OF_PACK_NEWEST_FIRST,
+        };
         let pack = filter.pack.as_ref().map(ToString::to_string);
-        let rollout = filter.rollout.as_ref().map(ToString::to_string);
         let id = pack.clone().unwrap_or_else(|| "*".to_owned());
-        let limit = filter.limit.map_or(i64::MAX, i64::from);
-        let rows =
-            self.db.fetch(COLUMNS, args![filter.after, pack, rollout, limit]).await.during(READ, &id)?;
+        let args = args![
+            filter.after,
+            filter.before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX)),
+            pack,
+            filter.rollout.as_ref().map(ToString::to_string),
+            filter.actor.clone(),
+            filter.action.clone(),
+            filter.limit.map_or(i64::MAX, i64::from)
+        ];
+        let rows = self.db.fetch(sql, args).await.during(READ, &id)?;
         rows.iter().map(entry).collect::<Result<_, Cause>>().during(READ, &id)
     }
 
@@ -59,8 +95,17 @@ impl Store {
     pub async fn verify_audit(&self) -> Result<u64, VerifyError> {
         let (mut seq, mut hash) = (0, ChainHash::GENESIS);
         loop {
-            let args = args![seq, None::<String>, None::<String>, i64::from(PAGE)];
-            let rows = self.db.fetch(COLUMNS, args).await.during(READ, &"*")?;
+            let nothing = None::<String>;
+            let args = args![
+                seq,
+                i64::MAX,
+                nothing.clone(),
+                nothing.clone(),
+                nothing.clone(),
+                nothing,
+                i64::from(PAGE)
+            ];
+            let rows = self.db.fetch(OF_ALL, args).await.during(READ, &"*")?;
             if rows.is_empty() {
                 return Ok(seq);
             }

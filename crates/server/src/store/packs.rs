@@ -180,6 +180,23 @@ impl Store {
         rows.iter().map(|row| row.json(0)).collect::<Result<_, Cause>>().during(LOAD, rollout)
     }
 
+    /// The latest checks of a rollout that were made after a point in time, latest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn checks_after(
+        &self,
+        rollout: &RolloutId,
+        after: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Analysis>, StoreError> {
+        const LOAD: &str = "load the checks of rollout";
+        let sql = "SELECT body FROM checks WHERE rollout = $1 AND made_at > $2 ORDER BY number DESC LIMIT $3";
+        let args = args![rollout, after, i64::from(limit)];
+        let rows = self.db.fetch(sql, args).await.during(LOAD, rollout)?;
+        rows.iter().map(|row| row.json(0)).collect::<Result<_, Cause>>().during(LOAD, rollout)
+    }
+
     /// Every check of a rollout with what it saw, oldest first.
     ///
     /// # Errors

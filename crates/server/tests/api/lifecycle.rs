@@ -4,8 +4,8 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CheckList, DiffView, ExposureView, OncallView,
-    PackDetail, PackList, Phase, ReplayView, RolloutList, RolloutView, SeriesView, TimelineView,
-    VersionDetail, VersionList,
+    OverviewView, PackDetail, PackList, Phase, ReplayView, RolloutList, RolloutView, SeriesView,
+    TimelineView, VersionDetail, VersionList,
 };
 
 use crate::app::{TestApp, canary, stable};
@@ -166,12 +166,55 @@ async fn the_audit_log_is_read_page_by_page() {
 }
 
 #[tokio::test]
+async fn the_audit_log_is_read_from_its_end_and_by_what_happened() {
+    let app = TestApp::start().await.with_canary().await;
+    app.order("pause", r#"{"reason": "look"}"#).await;
+    let mut backwards = app.get("/api/v1/audit").await.read::<AuditPage>().entries;
+    backwards.reverse();
+    let newest: AuditPage = app.get("/api/v1/audit?order=newest&limit=2").await.read();
+    assert_eq!(newest.entries, backwards[..2]);
+    assert_eq!(newest.next_after, None);
+    let before = newest.next_before.expect("there are older entries");
+    let rest: AuditPage = app.get(&format!("/api/v1/audit?order=newest&before={before}")).await.read();
+    assert_eq!((rest.entries.as_slice(), rest.next_before), (&backwards[2..], None));
+    let found =
+        async |query: &str| app.get(&format!("/api/v1/audit?{query}")).await.read::<AuditPage>().entries;
+    assert_eq!(found("action=hold_set").await, backwards[..1]);
+    assert_eq!(found("actor=nobody").await, []);
+    assert_eq!(found("rollout=support-prompts-r1&action=hold_set").await, backwards[..1]);
+}
+
+#[tokio::test]
+async fn an_answer_that_may_be_old_is_never_from_before_the_last_change() {
+    let app = TestApp::start().await.with_canary().await;
+    let old = [("cache-control", "max-age=10")];
+    let overview = async || {
+        let response = app.open(app.server.control_addr(), "GET", "/api/v1/overview", &old, "").await;
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice::<OverviewView>(&body).unwrap().packs.remove(0)
+    };
+    let before = overview().await;
+    let active = before.active.expect("a rollout is under way");
+    assert_eq!((active.holds.len(), before.orders.contains(&"pause".to_owned())), (0, true));
+    app.order("pause", r#"{"reason": "look"}"#).await;
+    let paused = overview().await.active.expect("it still is");
+    assert_eq!(paused.holds[0].reason, "look");
+    assert_eq!(paused.last_decision.map(|decision| decision.action).as_deref(), Some("hold_set"));
+    app.order("rollback", r#"{"reason": "bad"}"#).await;
+    let after = overview().await;
+    assert_eq!(after.active, None);
+    assert_eq!(after.last.and_then(|last| last.end).map(|end| end.reason).as_deref(), Some("bad"));
+}
+
+#[tokio::test]
 async fn a_change_is_streamed_and_the_stream_ends_with_the_server() {
     let app = TestApp::start().await.with_canary().await;
     let response =
         app.open(app.server.control_addr(), "GET", "/api/v1/stream?pack=support-prompts", &[], "").await;
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut body = response.into_body();
+    let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(frame, ": open\n\n", "something is sent at once, so that a proxy passes the answer on");
     app.order("pause", r#"{"reason": "look"}"#).await;
     let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
     let text = String::from_utf8(frame.to_vec()).unwrap();

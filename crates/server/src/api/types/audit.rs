@@ -54,10 +54,13 @@ impl From<&AuditEntry> for AuditEntryView {
 /// A part of the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AuditPage {
-    /// Oldest first.
+    /// In the order asked for.
     pub entries: Vec<AuditEntryView>,
-    /// Ask for `after=` this to go on; absent at the end.
+    /// Ask for `after=` this to go on from oldest to newest; absent at the end.
     pub next_after: Option<u64>,
+    /// Ask for `before=` this to go on from newest to oldest; absent at the end.
+    #[serde(default)]
+    pub next_before: Option<u64>,
 }
 
 /// Whether the audit log is the one that was written.

@@ -7,6 +7,7 @@ mod audit;
 mod check;
 mod data;
 mod ofrep;
+mod overview;
 mod pack;
 mod problem;
 mod rollout;
@@ -25,6 +26,7 @@ pub use ofrep::{
     OfrepBulk, OfrepChange, OfrepEndpoint, OfrepErrorCode, OfrepEventStream, OfrepFailure, OfrepFlag,
     OfrepReason, OfrepRequest,
 };
+pub use overview::{ActiveView, ClosestView, DecisionView, OverviewPack, OverviewView, WorstView};
 pub use pack::{
     AppliedOutcome, AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, PackSummary,
     VersionDetail, VersionList, VersionView,

@@ -1,0 +1,84 @@
+// "Why is it not moving?" — or what comes next, when it is.
+
+import type { RolloutView } from "../api/schema";
+import { counted, duration, percent, relative } from "./format";
+
+export interface Why {
+    tone: "good" | "warn" | "bad" | "busy" | "calm";
+    title: string;
+    lines: string[];
+}
+
+/** What an on-call engineer wants to know first about a rollout. */
+export function why(rollout: RolloutView, now: number): Why {
+    const { end, progress, stable, canary } = rollout;
+    if (end) return ended(rollout, now);
+    if (rollout.forced) {
+        return {
+            tone: "bad",
+            title: `Everything is forced to stable ${stable}`,
+            lines: ["Somebody put the break-glass file into the data directory. The rollout waits until it is gone."],
+        };
+    }
+    if (!progress) return { tone: "calm", title: "Under way", lines: [] };
+    const lines: string[] = [];
+    if (progress.failed_checks > 0) {
+        lines.push(
+            `${progress.failed_checks} of ${progress.failure_threshold} failed checks in a row: at ${progress.failure_threshold} it rolls back by itself, whatever hold is set.`,
+        );
+    }
+    const goal =
+        progress.next.step === undefined || progress.next.step === null
+            ? `${canary} becomes stable`
+            : `${percent(progress.next.weight)} of new sessions`;
+    if (rollout.holds.length > 0) {
+        return {
+            tone: progress.failed_checks > 0 ? "bad" : "warn",
+            title: `On hold at ${percent(rollout.weight)}: ${rollout.holds.map((hold) => hold.shown).join(", ")}`,
+            lines: [...lines, `When the hold is over, ${goal} comes next. Time on hold does not count.`],
+        };
+    }
+    const at = progress.next.at ? Date.parse(progress.next.at) : undefined;
+    if (progress.approval && !progress.approved) lines.push("The step ends only after a person approves.");
+    const seen = counted(progress.step_sessions, "matured canary session");
+    if (at !== undefined && at > now) {
+        lines.push(`It goes on if no gate is failing or at risk by then and the step has enough sessions: ${seen} so far.`);
+        return {
+            tone: progress.failed_checks > 0 ? "bad" : "busy",
+            title: `Moving: ${goal} ${relative(at, now)} at the earliest`,
+            lines,
+        };
+    }
+    lines.push(`The step's time has passed; the next check (${relative(Date.parse(progress.next_check_at), now)}) decides. ${seen} in this step.`);
+    return { tone: progress.failed_checks > 0 ? "bad" : "busy", title: `Due: ${goal}`, lines };
+}
+
+function ended({ end, stable, canary, started_at, exposure }: RolloutView, now: number): Why {
+    if (!end) return { tone: "calm", title: "", lines: [] };
+    const when = relative(Date.parse(end.at), now);
+    const took = duration(Date.parse(end.at) - Date.parse(started_at));
+    switch (end.how) {
+        case "completed":
+            return { tone: "good", title: `Completed ${when}: ${canary} is stable`, lines: [`It took ${took}. ${end.reason}`] };
+        case "superseded":
+            return {
+                tone: "calm",
+                title: `Superseded ${when} by ${end.superseded_by ?? "another version"}`,
+                lines: [end.reason],
+            };
+        case "rolled back by failed checks":
+        case "rolled back by order":
+        case "rolled back by applying stable again": {
+            const named = end.culprits.length > 0 ? [`Named: ${end.culprits.join(", ")}.`] : [];
+            return {
+                tone: "bad",
+                title: `Rolled back ${when}: everyone is on ${stable}`,
+                lines: [
+                    `${end.reason} (${end.actor})`,
+                    ...named,
+                    `${counted(exposure.sessions, "session")} saw ${canary} within ${took}.`,
+                ],
+            };
+        }
+    }
+}

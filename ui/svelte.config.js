@@ -1,0 +1,2 @@
+// Read by the compiler and by svelte-check.
+export default { compilerOptions: { runes: true } };
