@@ -3,6 +3,7 @@
 mod interop {
     pub(crate) mod driver;
     mod flags;
+    mod models;
 
     /// Says which TLS is meant, which the HTTP client of these tests wants to know.
     pub(crate) fn tls() {
