@@ -1,5 +1,6 @@
 //! The load: a closed loop of HTTP/1.1 connections that check every answer.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,14 +11,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// Sessions that come again and again.
-const KNOWN_SESSIONS: u64 = 1_000;
+pub(crate) const KNOWN_SESSIONS: u64 = 1_000;
 /// Every so many requests with a prompt one comes from a session that was never seen.
 const NEW_EVERY: u64 = 5;
 
@@ -52,9 +53,22 @@ pub(crate) struct Requests {
 
 #[derive(Debug, Clone)]
 enum Body {
+    /// A request without one, by GET.
+    None,
     Same(Bytes),
     /// `/v1/resolve` names the session in the body.
-    Resolve,
+    Resolve(Sessions),
+    /// `/v1/events` with so many events, each with an id of its own, of sessions that were resolved before.
+    Events(u64),
+}
+
+/// Whose version is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sessions {
+    /// Of a session that was never seen.
+    New,
+    /// Of one of a thousand sessions.
+    Known,
 }
 
 impl Requests {
@@ -77,20 +91,34 @@ impl Requests {
         Self { to, path: "/v1/chat/completions", prompt, body, series: series.into() }
     }
 
-    /// Questions for the version of sessions that were never seen.
-    pub(crate) fn resolve(to: SocketAddr, series: &str) -> Self {
-        Self { to, path: "/v1/resolve", prompt: Prompt::Own, body: Body::Resolve, series: series.into() }
+    /// Questions for the version of sessions.
+    pub(crate) fn resolve(to: SocketAddr, sessions: Sessions, series: &str) -> Self {
+        let body = Body::Resolve(sessions);
+        Self { to, path: "/v1/resolve", prompt: Prompt::Own, body, series: series.into() }
+    }
+
+    /// Reports of so many outcomes each, of the sessions that [`Requests::resolve`] knows.
+    pub(crate) fn events(to: SocketAddr, each: u64, series: &str) -> Self {
+        let body = Body::Events(each);
+        Self { to, path: "/v1/events", prompt: Prompt::Own, body, series: series.into() }
+    }
+
+    /// Requests for a file.
+    pub(crate) fn file(to: SocketAddr) -> Self {
+        Self { to, path: "/static", prompt: Prompt::Own, body: Body::None, series: "".into() }
     }
 
     fn request(&self, n: u64) -> Request<Full<Bytes>> {
-        let body = match &self.body {
+        let body: Bytes = match &self.body {
+            Body::None => Bytes::new(),
             Body::Same(body) => body.clone(),
-            Body::Resolve => {
-                json!({"pack": "bench", "session": format!("{}-{n}", self.series)}).to_string().into()
-            }
+            Body::Resolve(Sessions::New) => resolve_body(&format!("{}-{n}", self.series)).into(),
+            Body::Resolve(Sessions::Known) => resolve_body(&known(n)).into(),
+            Body::Events(each) => self.events_body(n, *each).into(),
         };
+        let method = if matches!(self.body, Body::None) { Method::GET } else { Method::POST };
         let request = Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(self.path)
             .header(HOST, self.to.to_string())
             .header(CONTENT_TYPE, "application/json")
@@ -100,16 +128,40 @@ impl Requests {
         let request = match self.prompt {
             Prompt::Own => request,
             Prompt::Pack => {
-                let session = if n.is_multiple_of(NEW_EVERY) {
-                    format!("{}-{n}", self.series)
-                } else {
-                    format!("known-{}", n % KNOWN_SESSIONS)
-                };
+                let session =
+                    if n.is_multiple_of(NEW_EVERY) { format!("{}-{n}", self.series) } else { known(n) };
                 request.header("x-serin-prompt", "bench/answer").header("x-serin-session", session)
             }
         };
         request.body(Full::new(body)).expect("every part is valid")
     }
+}
+
+impl Requests {
+    /// Written by hand: making it must not cost more than reading it.
+    fn events_body(&self, n: u64, each: u64) -> String {
+        let mut body = String::with_capacity(128 * usize::try_from(each).unwrap_or(0));
+        body.push_str("{\"events\": [");
+        for event in n * each..(n + 1) * each {
+            let comma = if event == n * each { "" } else { "," };
+            let (series, session) = (&self.series, known(event));
+            let _ = write!(
+                body,
+                r#"{comma}{{"id":"{series}-{event}","pack":"bench","session":"{session}","name":"task_completion","value":true}}"#
+            );
+        }
+        body.push_str("]}");
+        body
+    }
+}
+
+fn resolve_body(session: &str) -> String {
+    format!(r#"{{"pack":"bench","session":"{session}"}}"#)
+}
+
+/// One of the sessions that come again and again.
+fn known(n: u64) -> String {
+    format!("known-{}", n % KNOWN_SESSIONS)
 }
 
 /// One connection.
@@ -134,11 +186,11 @@ impl Connection {
         while let Some(frame) = answer.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             length += data.len();
-            if status != StatusCode::OK {
+            if !status.is_success() {
                 told.extend_from_slice(&data);
             }
         }
-        ensure!(status == StatusCode::OK, "answered {status}: {}", String::from_utf8_lossy(&told));
+        ensure!(status.is_success(), "answered {status}: {}", String::from_utf8_lossy(&told));
         Ok(length)
     }
 }
@@ -209,4 +261,51 @@ pub(crate) async fn in_turn(
         }
     }
     Ok(times)
+}
+
+/// Opens so many streams at once, reads the first chunk of each and keeps them open.
+pub(crate) async fn open_streams(requests: &Requests, count: u64) -> anyhow::Result<Vec<OpenStream>> {
+    let mut open = Vec::new();
+    let mut opening = JoinSet::new();
+    for n in 0..count {
+        let requests = requests.clone();
+        opening.spawn(async move {
+            let mut connection = Connection::open(requests.to).await?;
+            let mut answer = connection.0.send_request(requests.request(n)).await?;
+            ensure!(answer.status().is_success(), "answered {}", answer.status());
+            answer.frame().await.context("the stream ended at once")??;
+            anyhow::Ok(OpenStream { _connection: connection, _answer: answer })
+        });
+        // As fast as they come, with no more than the server's backlog at a time.
+        if opening.len() >= STREAMS_OPENING {
+            open.extend(opening.join_next().await.transpose()?.transpose()?);
+        }
+    }
+    while let Some(stream) = opening.join_next().await {
+        open.push(stream??);
+    }
+    Ok(open)
+}
+
+/// Connections that are opened at the same time.
+const STREAMS_OPENING: usize = 64;
+
+/// A stream under way; it ends with this value.
+pub(crate) struct OpenStream {
+    _connection: Connection,
+    _answer: hyper::Response<hyper::body::Incoming>,
+}
+
+/// The times between the chunks of one stream.
+pub(crate) async fn gaps(requests: &Requests, n: u64) -> anyhow::Result<Vec<Duration>> {
+    let mut connection = Connection::open(requests.to).await?;
+    let mut answer = connection.0.send_request(requests.request(n)).await?;
+    let mut gaps = Vec::new();
+    let mut last = None;
+    while let Some(frame) = answer.frame().await {
+        frame?;
+        let now = Instant::now();
+        gaps.extend(last.replace(now).map(|last| now - last));
+    }
+    Ok(gaps)
 }

@@ -10,13 +10,14 @@
 //! Runs of Serin and nginx alternate, ratios are those of neighbouring runs, and medians are told.
 //!
 //! `cargo bench -p serin-cli --bench serving -- json pins` runs the named parts only:
-//! `json`, `stream`, `paced`, `latency`, `pins`, `memory`.
+//! `json`, `stream`, `paced`, `latency`, `resolve`, `events`, `streams`, `soak`, `pins`, `memory`.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "processes of this benchmark come to rest between measurements"
 )]
 
+mod beside;
 mod load;
 mod pins;
 mod process;
@@ -25,13 +26,13 @@ mod stage;
 
 use std::time::Duration;
 
-use crate::load::{Answer, Prompt, Requests};
+use crate::load::{Answer, Prompt, Requests, Sessions};
 use crate::process::Server;
 use crate::report::{median, quantile, row, title};
 use crate::stage::{Nginx, Serin, Stage};
 
-const CONNECTIONS: usize = 64;
-const ROUNDS: usize = 5;
+pub(crate) const CONNECTIONS: usize = 64;
+pub(crate) const ROUNDS: usize = 5;
 /// Sessions pinned when memory is measured.
 const SESSIONS: u64 = 1_000_000;
 /// The low rate at which the added latency is measured, per second and server.
@@ -68,6 +69,18 @@ fn main() -> anyhow::Result<()> {
         let what = "Stream of 20 chunks, 1 ms apart";
         runtime.block_on(compare(&stage, what, Answer::Stream, 5_000))?;
     }
+    if runs("resolve") {
+        runtime.block_on(beside::resolve(program.as_deref(), threads))?;
+    }
+    if runs("events") {
+        runtime.block_on(beside::events())?;
+    }
+    if runs("streams") {
+        runtime.block_on(beside::open_streams())?;
+    }
+    if runs("soak") {
+        runtime.block_on(beside::soak())?;
+    }
     if runs("pins") {
         title("Assignment, in process, one thread, a million sessions pinned");
         pins::print()?;
@@ -80,14 +93,19 @@ fn main() -> anyhow::Result<()> {
 
 /// What one run was like.
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    per_second: f64,
-    cpu_us: f64,
+pub(crate) struct Run {
+    pub(crate) per_second: f64,
+    pub(crate) cpu_us: f64,
 }
 
-async fn measure(server: &Server, requests: &Requests, total: u64, length: usize) -> anyhow::Result<Run> {
+pub(crate) async fn measure(
+    server: &Server,
+    requests: &Requests,
+    total: u64,
+    length: Option<usize>,
+) -> anyhow::Result<Run> {
     let before = server.cpu_when_quiet()?;
-    let elapsed = load::run(requests, CONNECTIONS, total, Some(length)).await?;
+    let elapsed = load::run(requests, CONNECTIONS, total, length).await?;
     let spent = server.cpu_when_quiet()?.saturating_sub(before);
     #[expect(clippy::cast_precision_loss, reason = "some thousand")]
     let count = total as f64;
@@ -116,13 +134,13 @@ async fn compare(stage: &Stage, what: &str, answer: Answer, total: u64) -> anyho
             let series = format!("{what}-{round}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
             let requests = Requests::chat(serin.data, answer, prompt, &series);
             let length = load::answer_length(&requests).await?;
-            let run = measure(&serin.server, &requests, total, length).await?;
+            let run = measure(&serin.server, &requests, total, Some(length)).await?;
             if round > 0 {
                 runs.push(run);
             }
             if let Some((server, requests)) = &nginx {
                 let length = load::answer_length(requests).await?;
-                let beside = measure(server, requests, total, length).await?;
+                let beside = measure(server, requests, total, Some(length)).await?;
                 if round > 0 {
                     of_nginx.push(beside);
                     ratios.push(run.cpu_us / beside.cpu_us);
@@ -137,7 +155,7 @@ async fn compare(stage: &Stage, what: &str, answer: Answer, total: u64) -> anyho
     Ok(())
 }
 
-fn print_runs(name: &str, runs: &[Run], ratios: &[f64]) {
+pub(crate) fn print_runs(name: &str, runs: &[Run], ratios: &[f64]) {
     let per_second = median(runs.iter().map(|run| run.per_second).collect());
     let cpu_us = median(runs.iter().map(|run| run.cpu_us).collect());
     let (ratio, range) = if ratios.is_empty() {
@@ -182,7 +200,7 @@ async fn memory() -> anyhow::Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     let mib = |kib: u64| format!("{} MiB", kib / 1_024);
     row("at rest, one pack", &mib(serin.server.resident_kib()?));
-    let requests = Requests::resolve(serin.data, "session");
+    let requests = Requests::resolve(serin.data, Sessions::New, "session");
     let elapsed = load::run(&requests, CONNECTIONS, SESSIONS, None).await?;
     serin.server.cpu_when_quiet()?;
     row("with a million sessions pinned", &mib(serin.server.resident_kib()?));

@@ -147,6 +147,9 @@ fn manifest_of(version: &str) -> String {
     .to_string()
 }
 
+/// The length of the file that nginx serves as `/static`: about that of an answer of `/v1/resolve`.
+pub(crate) const STATIC_BYTES: usize = 300;
+
 /// nginx as a plain proxy.
 pub(crate) struct Nginx {
     /// With its buffers, as it comes.
@@ -176,6 +179,9 @@ impl Nginx {
             format!(
                 "  server {{
     listen {address};
+    location = /static {{
+      root {root};
+    }}
     location / {{
       proxy_pass http://provider;
       proxy_http_version 1.1;
@@ -194,7 +200,7 @@ impl Nginx {
 worker_processes {workers};
 pid {root}/pid;
 error_log {root}/error.log warn;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 16384; }}
 http {{
   access_log off;
   keepalive_requests 1000000000;
@@ -210,6 +216,7 @@ http {{
         );
         let file = dir.path().join("nginx.conf");
         fs::write(&file, configuration)?;
+        fs::write(dir.path().join("static"), "x".repeat(STATIC_BYTES))?;
         let mut command = Command::new(program);
         command.arg("-p").arg(dir.path()).arg("-c").arg(&file).arg("-e").arg(dir.path().join("error.log"));
         let server = Server::start("nginx", &mut command, &dir.path().join("log"), buffered)

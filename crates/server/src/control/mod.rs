@@ -25,13 +25,15 @@ use serin_core::pack::PackState;
 use serin_core::parse::parse;
 use serin_core::plan::Plan;
 use serin_core::prompt::Pack;
-use serin_core::routing::Cohorts;
+use serin_core::routing::{Cohorts, Pin, seconds};
+use serin_core::units::Timestamp;
 use tokio::sync::{Mutex, RwLock, broadcast};
 
 pub use self::commit::NotCommitted;
 pub use self::force::FILE as FORCE_STABLE_FILE;
 use self::force::Forced;
 use self::journal::Journal;
+use self::run::SWEPT_TWICE;
 use crate::clock::Clock;
 use crate::resolve::Resolver;
 use crate::store::{Store, StoreError, StoredPack};
@@ -164,11 +166,14 @@ impl Control {
         let idle =
             snapshot.packs.values().map(|pack| pack.route.sessions.idle_timeout).max().unwrap_or_default();
         let pins = &control.resolver.pins;
-        let seen_since = idle.before(control.clock.now());
+        let now = control.clock.now();
+        let seen_since = idle.plus(SWEPT_TWICE).before(now);
         control
             .store
             .pins(seen_since, &mut |hash, pin| {
-                pins.insert(hash, None, pin);
+                let last_seen = Timestamp::from_second(i64::from(pin.last_seen)).unwrap_or(now);
+                let last_seen = seconds(SWEPT_TWICE.after(last_seen).min(now)).max(pin.last_seen);
+                pins.insert(hash, None, Pin { last_seen, ..pin });
             })
             .await?;
         Ok(control)

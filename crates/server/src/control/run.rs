@@ -19,10 +19,9 @@ use crate::store::{Batch, Touch};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Transitions of one pack in one look, at most; a plan has fewer steps than that.
 const MOST_TRANSITIONS: usize = 200;
-/// Sessions seen since the last sweep but one are remembered as seen.
-const SWEPT_TWICE: HoldFor = HoldFor::from_mins(2);
-/// Sessions that one sweep remembers at most.
-const MOST_TOUCHES: usize = 200_000;
+/// Sessions seen since the last sweep but one are remembered as seen. So after a restart a session may have been
+/// seen that much later than it is remembered, and lives on for as long.
+pub(super) const SWEPT_TWICE: HoldFor = HoldFor::from_mins(2);
 /// Sessions that are remembered in one transaction.
 const TOUCH_BATCH: usize = 2_000;
 /// Longest time between reading a pin and touching it.
@@ -120,12 +119,14 @@ impl Control {
 }
 
 impl Control {
-    /// Stores when sessions were last seen, for those that only ask for their version and never report.
+    /// Stores when sessions were last seen, so that their pins survive a restart.
+    ///
+    /// Not with each request: that would write a row of the busiest table a second time for all of them.
     async fn remember_touches(&self, now: Timestamp) {
         let since = seconds(SWEPT_TWICE.before(now));
         let mut touches = Vec::new();
         self.resolver.pins.iter(&mut |hash, pin| {
-            if pin.last_seen >= since && pin.last_seen > pin.pinned_at && touches.len() < MOST_TOUCHES {
+            if pin.last_seen >= since && pin.last_seen > pin.pinned_at {
                 let at = Timestamp::from_second(i64::from(pin.last_seen)).unwrap_or(now);
                 touches.push(Touch { hash, at });
             }

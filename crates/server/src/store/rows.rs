@@ -6,7 +6,7 @@
 use super::db::{Row, Tx, Value};
 
 /// Rows of one statement; what is left over goes into the next smaller one.
-const SIZES: [usize; 3] = [16, 4, 1];
+const SIZES: [usize; 4] = [128, 16, 4, 1];
 
 /// A statement with a list of rows in it.
 #[derive(Debug)]
@@ -28,17 +28,18 @@ impl ManyRows {
         Self { texts: SIZES.map(text) }
     }
 
-    /// Runs it over all rows.
+    /// Runs it over all rows and tells how many it changed.
     pub(super) async fn execute<T>(
         &'static self,
         tx: &mut Tx,
         rows: &[T],
         values: impl Fn(&T) -> Vec<Value>,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<u64, sqlx::Error> {
+        let mut changed = 0;
         for (text, rows) in self.statements(rows) {
-            tx.execute(text, rows.iter().flat_map(&values).collect()).await?;
+            changed += tx.execute(text, rows.iter().flat_map(&values).collect()).await?;
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Runs it over all rows, and hands back what it returns.
@@ -76,14 +77,14 @@ mod tests {
     #[test]
     fn every_row_is_in_one_statement_in_order() {
         static PAIRS: LazyLock<ManyRows> = LazyLock::new(|| ManyRows::new("VALUES", 2, "END"));
-        let rows: Vec<usize> = (0..75).collect();
+        let rows: Vec<usize> = (0..203).collect();
         let statements = PAIRS.statements(&rows);
         let sizes: Vec<usize> = statements.iter().map(|(_, rows)| rows.len()).collect();
-        assert_eq!(sizes, [16, 16, 16, 16, 4, 4, 1, 1, 1]);
+        assert_eq!(sizes, [128, 16, 16, 16, 16, 4, 4, 1, 1, 1]);
         let all: Vec<usize> = statements.iter().flat_map(|(_, rows)| *rows).copied().collect();
         assert_eq!(all, rows);
-        assert_eq!(statements[8].0, "VALUES ($1, $2) END");
-        assert!(statements[4].0.ends_with("($5, $6), ($7, $8) END"), "{}", statements[4].0);
+        assert_eq!(statements[9].0, "VALUES ($1, $2) END");
+        assert!(statements[5].0.ends_with("($5, $6), ($7, $8) END"), "{}", statements[5].0);
         assert!(PAIRS.statements::<usize>(&[]).is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Contacts and facts, many in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use serin_core::aggregate::Tally;
@@ -75,13 +75,28 @@ impl Store {
         if batch.is_empty() {
             return Ok(Written::default());
         }
-        let what = format!("{} contacts and {} facts", batch.contacts.len(), batch.facts.len());
         let stamps = self.stamps(batch).await?;
+        match self.write_as(batch, &stamps, Known::Nothing).await? {
+            Some(written) => Ok(written),
+            None => self
+                .write_as(batch, &stamps, Known::Some)
+                .await
+                .map(|written| written.expect("a batch that is asked about row by row is written")),
+        }
+    }
+
+    /// Writes a batch; nothing when something of it was known against what was supposed.
+    async fn write_as(
+        &self,
+        batch: &Batch,
+        stamps: &Stamps<'_>,
+        known: Known,
+    ) -> Result<Option<Written>, StoreError> {
+        let what = format!("{} contacts and {} facts", batch.contacts.len(), batch.facts.len());
         let mut tx = self.db.begin().await.during(WRITE, &what)?;
         let mut written = Written::default();
         let mut slots: BTreeMap<SlotKey, Tally> = BTreeMap::new();
         let mut assigned: BTreeMap<(&RolloutId, CohortId), u64> = BTreeMap::new();
-        let mut seen: BTreeMap<SessionHash, Timestamp> = BTreeMap::new();
 
         save_sessions(&mut tx, &batch.contacts).await.during(WRITE, &what)?;
         let stamped: Vec<(&Contact, &RolloutId)> = batch
@@ -92,13 +107,15 @@ impl Store {
                 Some((contact, &cohort.stamp.as_ref()?.rollout))
             })
             .collect();
-        let mut new_units = insert_units(&mut tx, &stamped).await.during(WRITE, &what)?;
+        let Some(mut new_units) = insert_units(&mut tx, &stamped, known).await.during(WRITE, &what)? else {
+            return Ok(None);
+        };
         for contact in &batch.contacts {
             let cohort = stamps.get(&(&*contact.pack, contact.cohort));
             let is_new = match cohort.and_then(|cohort| cohort.stamp.as_ref()) {
                 Some(stamp) => {
                     // The first contact of a new unit is the one that is stored.
-                    let is_new = new_units.remove(&(stamp.rollout.to_string(), contact.hash));
+                    let is_new = new_units.take(&stamp.rollout, contact.hash);
                     if is_new {
                         written.units += 1;
                         *assigned.entry((&stamp.rollout, contact.cohort)).or_default() += 1;
@@ -112,24 +129,25 @@ impl Store {
                 slots.entry(key).or_default().sessions += 1;
             }
         }
-        let receipts = save_facts(&mut tx, &batch.facts).await.during(WRITE, &what)?;
+        let Some(receipts) = save_facts(&mut tx, &batch.facts, known).await.during(WRITE, &what)? else {
+            return Ok(None);
+        };
         for (fact, receipt) in batch.facts.iter().zip(&receipts) {
             if *receipt == Receipt::Duplicate {
                 continue;
             }
             let key = || slot_key(&fact.pack, stamps.get(&(&*fact.pack, fact.cohort)), fact.until);
             match &fact.fact {
-                Fact::Started => saw(&mut seen, fact.hash, fact.at),
-                Fact::Response(response) => {
-                    saw(&mut seen, fact.hash, fact.at);
-                    slots.entry(key()).or_default().add_response(response);
-                }
+                Fact::Started => {}
+                Fact::Response(response) => slots.entry(key()).or_default().add_response(response),
                 Fact::Outcome(outcome) => slots.entry(key()).or_default().add_outcome(outcome),
             }
         }
         written.receipts = receipts;
+        let mut seen: BTreeMap<SessionHash, Timestamp> = BTreeMap::new();
         for touch in &batch.touches {
-            saw(&mut seen, touch.hash, touch.at);
+            let last = seen.entry(touch.hash).or_insert(touch.at);
+            *last = touch.at.max(*last);
         }
 
         for ((rollout, cohort), n) in assigned {
@@ -140,17 +158,14 @@ impl Store {
         merge_slots(&mut tx, &slots).await?;
         touch_sessions(&mut tx, &seen).await.during(WRITE, &what)?;
         tx.commit().await.during(WRITE, &what)?;
-        Ok(written)
+        Ok(Some(written))
     }
 
     /// The cohorts that a batch names.
     ///
     /// One that is not stored was opened by a rollback that took effect while the store was away: it
     /// bears no stamp, and what is seen of it belongs to no rollout.
-    async fn stamps<'b>(
-        &self,
-        batch: &'b Batch,
-    ) -> Result<BTreeMap<(&'b PackName, CohortId), Arc<Cohort>>, StoreError> {
+    async fn stamps<'b>(&self, batch: &'b Batch) -> Result<Stamps<'b>, StoreError> {
         let contacts = batch.contacts.iter().map(|contact| (&*contact.pack, contact.cohort));
         let facts = batch.facts.iter().map(|fact| (&*fact.pack, fact.cohort));
         let mut named = BTreeMap::new();
@@ -165,9 +180,35 @@ impl Store {
     }
 }
 
-fn saw(seen: &mut BTreeMap<SessionHash, Timestamp>, hash: SessionHash, at: Timestamp) {
-    let last = seen.entry(hash).or_insert(at);
-    *last = at.max(*last);
+/// The cohorts that a batch names.
+type Stamps<'b> = BTreeMap<(&'b PackName, CohortId), Arc<Cohort>>;
+
+/// What is supposed of the ids and keys of a batch.
+///
+/// Nearly every batch holds nothing but news. Then it is enough to count the rows that were written; only
+/// where some are missing does the database have to say which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// None of them is stored; a batch where that is wrong is not written.
+    Nothing,
+    /// Some may be.
+    Some,
+}
+
+/// Sessions that are new units of evidence.
+enum NewUnits {
+    All,
+    These(BTreeSet<(String, SessionHash)>),
+}
+
+impl NewUnits {
+    /// Whether a session is a new unit; asked again for the same one, it is not.
+    fn take(&mut self, rollout: &RolloutId, hash: SessionHash) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(units) => units.remove(&(rollout.to_string(), hash)),
+        }
+    }
 }
 
 fn slot_key(pack: &PackName, cohort: Option<&Arc<Cohort>>, at: Timestamp) -> SlotKey {
@@ -202,23 +243,36 @@ async fn save_sessions(tx: &mut Tx, contacts: &[Contact]) -> Result<(), sqlx::Er
         let Contact { pack, key, hash, cohort, at, pinned } = contact;
         args![*hash, &**pack, key, *cohort, *pinned, *at, *at]
     })
-    .await
+    .await?;
+    Ok(())
 }
 
-/// Makes sessions units of evidence; names those whose keys had been none in their rollout.
+/// Makes sessions units of evidence, and tells whose keys had been none in their rollout; nothing when that
+/// is not as supposed.
 async fn insert_units(
     tx: &mut Tx,
     stamped: &[(&Contact, &RolloutId)],
-) -> Result<BTreeSet<(String, SessionHash)>, Cause> {
-    static INSERT: LazyLock<ManyRows> = LazyLock::new(|| {
-        let head = "INSERT INTO unit (rollout, key_hash, pack, cohort, assigned_at, folded) VALUES";
-        ManyRows::new(head, 6, "ON CONFLICT (rollout, key_hash) DO NOTHING RETURNING rollout, key_hash")
-    });
+    known: Known,
+) -> Result<Option<NewUnits>, Cause> {
+    const HEAD: &str = "INSERT INTO unit (rollout, key_hash, pack, cohort, assigned_at, folded) VALUES";
+    const TAIL: &str = "ON CONFLICT (rollout, key_hash) DO NOTHING";
+    static INSERT: LazyLock<ManyRows> = LazyLock::new(|| ManyRows::new(HEAD, 6, TAIL));
+    static INSERT_AND_TELL: LazyLock<ManyRows> =
+        LazyLock::new(|| ManyRows::new(HEAD, 6, &format!("{TAIL} RETURNING rollout, key_hash")));
     let values = |(contact, rollout): &(&Contact, &RolloutId)| {
         args![*rollout, contact.hash, &*contact.pack, contact.cohort, contact.at, 0_i64]
     };
-    let inserted = INSERT.fetch(tx, stamped, values).await?;
-    inserted.iter().map(|row: &Row| Ok((row.text(0)?, row.hash(1)?))).collect()
+    match known {
+        Known::Nothing => {
+            let inserted = INSERT.execute(tx, stamped, values).await?;
+            Ok((inserted == count_of(stamped)).then_some(NewUnits::All))
+        }
+        Known::Some => {
+            let inserted = INSERT_AND_TELL.fetch(tx, stamped, values).await?;
+            let units = inserted.iter().map(|row: &Row| Ok((row.text(0)?, row.hash(1)?)));
+            Ok(Some(NewUnits::These(units.collect::<Result<_, Cause>>()?)))
+        }
+    }
 }
 
 /// Notes when sessions were seen last; the time only rises.
@@ -229,7 +283,8 @@ async fn touch_sessions(tx: &mut Tx, seen: &BTreeMap<SessionHash, Timestamp>) ->
         ManyRows::new(head, 2, tail)
     });
     let rows: Vec<(SessionHash, Timestamp)> = seen.iter().map(|(hash, at)| (*hash, *at)).collect();
-    TOUCH.execute(tx, &rows, |(hash, at)| args![*hash, *at]).await
+    TOUCH.execute(tx, &rows, |(hash, at)| args![*hash, *at]).await?;
+    Ok(())
 }
 
 /// How facts are told apart in the table.
@@ -238,17 +293,18 @@ const ENDED: i64 = 1;
 const OUTCOME: i64 = 2;
 
 /// Stores facts; one counts if it is the first with its id, or the end of a request that had only started.
-async fn save_facts(tx: &mut Tx, facts: &[SessionFact]) -> Result<Vec<Receipt>, Cause> {
-    static SAVE: LazyLock<ManyRows> = LazyLock::new(|| {
-        let head =
-            "INSERT INTO observation (pack, id, key_hash, cohort, kind, started_at, ended_at, body) VALUES";
-        let tail = format!(
-            "ON CONFLICT (pack, id) DO UPDATE SET kind = excluded.kind, ended_at = excluded.ended_at, \
-             body = excluded.body \
-             WHERE observation.kind = {STARTED} AND excluded.kind = {ENDED} RETURNING pack, id"
-        );
-        ManyRows::new(head, 8, &tail)
-    });
+/// Nothing when that is not as supposed.
+async fn save_facts(tx: &mut Tx, facts: &[SessionFact], known: Known) -> Result<Option<Vec<Receipt>>, Cause> {
+    const HEAD: &str =
+        "INSERT INTO observation (pack, id, key_hash, cohort, kind, started_at, ended_at, body) VALUES";
+    const UPDATE: &str = "ON CONFLICT (pack, id) DO UPDATE SET kind = excluded.kind, \
+                          ended_at = excluded.ended_at, body = excluded.body";
+    static SAVE: LazyLock<ManyRows> = LazyLock::new(|| ManyRows::new(HEAD, 8, &if_it_ends()));
+    static SAVE_AND_TELL: LazyLock<ManyRows> =
+        LazyLock::new(|| ManyRows::new(HEAD, 8, &format!("{} RETURNING pack, id", if_it_ends())));
+    fn if_it_ends() -> String {
+        format!("{UPDATE} WHERE observation.kind = {STARTED} AND excluded.kind = {ENDED}")
+    }
     let values = |fact: &SessionFact| {
         let kind = match &fact.fact {
             Fact::Started => STARTED,
@@ -258,9 +314,18 @@ async fn save_facts(tx: &mut Tx, facts: &[SessionFact]) -> Result<Vec<Receipt>, 
         let (pack, id, body) = (&*fact.pack, fact.id.as_str(), json(&fact.fact));
         args![pack, id, fact.hash, fact.cohort, kind, fact.at, fact.until, body]
     };
+    let pieces = without_repeats(facts);
+    match (known, &pieces[..]) {
+        (Known::Nothing, [facts]) => {
+            let saved = SAVE.execute(tx, facts, values).await?;
+            return Ok((saved == count_of(facts)).then(|| vec![Receipt::Accepted; facts.len()]));
+        }
+        (Known::Nothing, _) => return Ok(None),
+        (Known::Some, _) => {}
+    }
     let mut receipts = Vec::with_capacity(facts.len());
-    for facts in without_repeats(facts) {
-        let rows = SAVE.fetch(tx, facts, values).await?;
+    for facts in pieces {
+        let rows = SAVE_AND_TELL.fetch(tx, facts, values).await?;
         let accepted: BTreeSet<(String, String)> =
             rows.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect::<Result<_, Cause>>()?;
         receipts.extend(facts.iter().map(|fact| {
@@ -268,18 +333,22 @@ async fn save_facts(tx: &mut Tx, facts: &[SessionFact]) -> Result<Vec<Receipt>, 
             if is_new { Receipt::Accepted } else { Receipt::Duplicate }
         }));
     }
-    Ok(receipts)
+    Ok(Some(receipts))
+}
+
+fn count_of<T>(rows: &[T]) -> u64 {
+    u64::try_from(rows.len()).unwrap_or(u64::MAX)
 }
 
 /// Cuts facts into pieces none of which names an id twice: such facts are judged one after the other.
 fn without_repeats(facts: &[SessionFact]) -> Vec<&[SessionFact]> {
     let mut pieces = Vec::new();
-    let mut named: BTreeSet<(&PackName, &str)> = BTreeSet::new();
+    let mut named: HashSet<(&str, &str)> = HashSet::with_capacity(facts.len());
     let mut start = 0;
     for (index, fact) in facts.iter().enumerate() {
-        if !named.insert((&fact.pack, &fact.id)) {
+        if !named.insert((fact.pack.as_str(), &fact.id)) {
             pieces.push(&facts[start..index]);
-            named = BTreeSet::from([(&*fact.pack, fact.id.as_str())]);
+            named = HashSet::from([(fact.pack.as_str(), fact.id.as_str())]);
             start = index;
         }
     }

@@ -126,10 +126,11 @@ async fn pins_are_told_as_they_were_made(world: World) {
 
 async fn a_session_that_was_seen_again_stays_alive(world: World) {
     world.contact("anna", STABLE, at(100)).await;
-    world.see(vec![response("anna", STABLE, "r1", at(900))]).await;
-    assert_eq!(pins(&world, 0).await[&hash("anna")].last_seen, seconds(at(900)));
-    // What happened outside of a request does not keep it alive.
-    world.see(vec![completed("anna", STABLE, "o1", at(5_000))]).await;
+    // Facts are no touches: the sweep tells who was seen.
+    world
+        .see(vec![response("anna", STABLE, "r1", at(900)), completed("anna", STABLE, "o1", at(5_000))])
+        .await;
+    assert_eq!(pins(&world, 0).await[&hash("anna")].last_seen, seconds(at(100)));
     let touches =
         vec![Touch { hash: hash("anna"), at: at(1_200) }, Touch { hash: hash("anna"), at: at(700) }];
     world.store.write(&Batch { touches, ..Batch::default() }).await.unwrap();
