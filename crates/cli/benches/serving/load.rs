@@ -309,3 +309,68 @@ pub(crate) async fn gaps(requests: &Requests, n: u64) -> anyhow::Result<Vec<Dura
     }
     Ok(gaps)
 }
+
+/// The first session of a series that has a variant.
+pub(crate) async fn session_on(
+    data: SocketAddr,
+    series: &str,
+    count: u64,
+    variant: &str,
+) -> anyhow::Result<String> {
+    let mut connection = Connection::open(data).await?;
+    for n in 0..count {
+        let session = format!("{series}-{n}");
+        if connection.variant_of(data, &session).await? == variant {
+            return Ok(session);
+        }
+    }
+    bail!("none of {count} sessions is on {variant}")
+}
+
+/// How long an order takes until it is answered.
+pub(crate) async fn order(control: SocketAddr, word: &str) -> anyhow::Result<Duration> {
+    let mut connection = Connection::open(control).await?;
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("/api/v1/packs/bench/rollout/{word}"))
+        .header(HOST, control.to_string())
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from_static(br#"{"reason": "benchmark"}"#)))?;
+    let started = Instant::now();
+    connection.ask(request).await?;
+    Ok(started.elapsed())
+}
+
+/// How long a rollback takes until it is answered, and until a session on the canary is on stable.
+pub(crate) async fn rollback(
+    control: SocketAddr,
+    data: SocketAddr,
+    session: &str,
+) -> anyhow::Result<(Duration, Duration)> {
+    let mut connection = Connection::open(data).await?;
+    ensure!(connection.variant_of(data, session).await? == "canary", "{session} is not on the canary");
+    let started = Instant::now();
+    let ordered = tokio::spawn(order(control, "rollback"));
+    while connection.variant_of(data, session).await? != "stable" {
+        ensure!(started.elapsed() < Duration::from_secs(10), "the rollback does not reach {session}");
+    }
+    let reached = started.elapsed();
+    Ok((ordered.await??, reached))
+}
+
+impl Connection {
+    async fn variant_of(&mut self, data: SocketAddr, session: &str) -> anyhow::Result<String> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/v1/resolve")
+            .header(HOST, data.to_string())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(resolve_body(session))))?;
+        self.0.ready().await?;
+        let answer = self.0.send_request(request).await?;
+        let body = answer.into_body().collect().await?.to_bytes();
+        let answer: serde_json::Value = serde_json::from_slice(&body)?;
+        let variant = answer["variant"].as_str().with_context(|| format!("no variant in {answer}"))?;
+        Ok(variant.to_owned())
+    }
+}

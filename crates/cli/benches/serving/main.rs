@@ -191,7 +191,8 @@ async fn latency(stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resident memory at rest, and with a million sessions that came over `/v1/resolve`.
+/// Resident memory at rest, and with a million sessions that came over `/v1/resolve`; then how fast a step and
+/// a rollback reach them.
 async fn memory() -> anyhow::Result<()> {
     title("Resident memory of serin serve");
     // No request of this part goes to a provider.
@@ -207,5 +208,13 @@ async fn memory() -> anyhow::Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "a million")]
     let per_second = SESSIONS as f64 / elapsed.as_secs_f64();
     row("new sessions over /v1/resolve", &format!("{per_second:.0} /s"));
+
+    let milliseconds = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+    let canary = load::session_on(serin.data, "session", SESSIONS, "canary").await?;
+    let step = load::order(serin.control, "promote").await?;
+    row("a step, committed and in force", &milliseconds(step));
+    let (answered, reached) = load::rollback(serin.control, serin.data, &canary).await?;
+    row("a rollback reaches a canary session after", &milliseconds(reached));
+    row("  and is answered after", &milliseconds(answered));
     Ok(())
 }

@@ -17,6 +17,7 @@ use serin_server::pins::{InsertOutcome, PinTable};
 use crate::report::{median, row};
 
 const PINS: usize = 1_000_000;
+const MANY_PINS: usize = 5_000_000;
 const SERIES: usize = 5;
 
 /// Prints the costs of inserts, lookups and assignments.
@@ -88,6 +89,19 @@ pub(crate) fn print() -> anyhow::Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "a few million")]
     let bytes = table.bytes() as f64 / PINS as f64;
     row("memory of a pin, its key included", &format!("{bytes:.1} bytes"));
+    drop(table);
+
+    let table = PinTable::with_capacity_limit(MANY_PINS);
+    let started = Instant::now();
+    for n in 0..MANY_PINS as u128 {
+        let pin = Pin::new(CohortId(1), now);
+        let hash = SessionHash(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+        anyhow::ensure!(table.insert(hash, None, pin) == InsertOutcome::Inserted, "pin {n} is not in");
+    }
+    row("insert of a pin, five million of them", &format!("{:.0} ns", per(started.elapsed(), MANY_PINS)));
+    #[expect(clippy::cast_precision_loss, reason = "a few million")]
+    let bytes = table.bytes() as f64 / MANY_PINS as f64;
+    row("memory of a pin among five million", &format!("{bytes:.1} bytes"));
     Ok(())
 }
 

@@ -59,7 +59,7 @@ impl Provider {
 /// `serin serve` with a pack that has a rollout under way.
 pub(crate) struct Serin {
     pub(crate) data: SocketAddr,
-    control: SocketAddr,
+    pub(crate) control: SocketAddr,
     pub(crate) server: Server,
     dir: TempDir,
 }
