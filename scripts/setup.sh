@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly RUST_MINIMUM=1.95 NODE_MINIMUM=20 PYTHON_MINIMUM=3.11
-readonly CLIENTS=crates/cli/tests/clients
+readonly CLIENTS=crates/cli/tests/clients RECEIVERS=crates/cli/tests/receivers
 
 at_least() { # at_least MINIMUM ACTUAL
     [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
@@ -31,6 +31,8 @@ have_npm() { command -v npm >/dev/null; }
 # Debian keeps nginx in sbin, which is not on everyone's path.
 have_nginx() { PATH="$PATH:/usr/sbin" command -v nginx >/dev/null; }
 
+have_alertmanager() { command -v prometheus-alertmanager >/dev/null; }
+
 # What each tool is called for people, and in which Debian packages it comes (none: not there, or too old).
 describe() {
     case $1 in
@@ -40,6 +42,7 @@ describe() {
         node) echo "Node.js $NODE_MINIMUM or later (https://nodejs.org)" ;;
         npm) echo "npm (apt install npm, or with Node.js)" ;;
         nginx) echo "nginx (apt install nginx)" ;;
+        alertmanager) echo "Alertmanager as prometheus-alertmanager (apt install prometheus-alertmanager)" ;;
     esac
 }
 packages() {
@@ -50,6 +53,7 @@ packages() {
         node) echo nodejs ;;
         npm) echo npm ;;
         nginx) echo nginx ;;
+        alertmanager) echo prometheus-alertmanager ;;
     esac
 }
 
@@ -108,6 +112,21 @@ python_client() {
     cp "$wanted" "$venv/.made-from"
 }
 
+# What judges the messages to the receivers of notifications.
+receivers() {
+    local wanted=$RECEIVERS/requirements.txt venv=target/venv-receivers
+    if cmp -s "$wanted" "$venv/.made-from" && "$venv/bin/python" -c '' 2>/dev/null; then
+        return
+    fi
+    echo "setup: judges of notifications in $venv" >&2
+    rm -rf "$venv"
+    mkdir -p target
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+        --only-binary :all: --requirement "$wanted" </dev/null >&2
+    cp "$wanted" "$venv/.made-from"
+}
+
 node_packages() { # node_packages DIRECTORY
     local dir=$1
     if cmp -s "$dir/package-lock.json" "$dir/node_modules/.made-from"; then
@@ -121,8 +140,9 @@ node_packages() { # node_packages DIRECTORY
 case ${1:-} in
     demo) require cargo cc ;;
     test)
-        require cargo cc python node npm
+        require cargo cc python node npm alertmanager
         python_client
+        receivers
         node_packages "$CLIENTS/node"
         node_packages ui
         ;;

@@ -11,9 +11,9 @@ use serde_json::Value;
 use serin_core::ids::PackName;
 use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
-    AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, ExplainView,
-    OncallView, PackDetail, PackList, ProblemDetails, ProblemSeverity, ReplayView, RolloutList, RolloutView,
-    VersionDetail, VersionList,
+    AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, DeadLetters,
+    ExplainView, OncallView, PackDetail, PackList, ProblemDetails, ProblemSeverity, ReceiverList, ReplayView,
+    RetriedView, RolloutList, RolloutView, TestedView, VersionDetail, VersionList,
 };
 
 use crate::terminal::{BAD, GOOD, paint};
@@ -207,6 +207,32 @@ impl Client {
     /// What on-call needs to know.
     pub(crate) async fn oncall(&self) -> Result<OncallView, Told> {
         self.get("oncall", &[]).await
+    }
+
+    /// The receivers of notifications.
+    pub(crate) async fn receivers(&self) -> Result<ReceiverList, Told> {
+        self.get("notify/receivers", &[]).await
+    }
+
+    /// Sends a receiver a message that says that nothing happened.
+    pub(crate) async fn test_receiver(&self, receiver: &str) -> Result<TestedView, Told> {
+        // A name holds letters, digits, `-` and `_` only; any other one would ask for something else.
+        let is_name = receiver.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        if !is_name || receiver.is_empty() {
+            return Err(Told::new(format!("{receiver:?} is no name of a receiver"))
+                .hint("`serin notify receivers` lists them"));
+        }
+        self.send(Method::POST, &format!("notify/receivers/{receiver}/test"), &[], None).await
+    }
+
+    /// What could not be told.
+    pub(crate) async fn dead_letters(&self) -> Result<DeadLetters, Told> {
+        self.get("notify/dead", &[("limit", "1000")]).await
+    }
+
+    /// Tries again what could not be told.
+    pub(crate) async fn retry_dead_letters(&self) -> Result<RetriedView, Told> {
+        self.send(Method::POST, "notify/dead/retry", &[], None).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Told> {

@@ -11,6 +11,7 @@ mod lint;
 mod list;
 mod live;
 mod manifest_file;
+mod notify;
 mod order;
 mod plan;
 mod provider;
@@ -68,6 +69,7 @@ enum Command {
     Explain(list::ExplainArgs),
     Audit(audit::AuditArgs),
     Oncall(list::OncallArgs),
+    Notify(notify::NotifyArgs),
     Provider(provider::ProviderArgs),
     /// Print the description of the HTTP API (OpenAPI, JSON)
     Openapi,
@@ -122,6 +124,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Explain(args) => list::explain(&args).await,
         Command::Audit(args) => audit::audit(&args).await,
         Command::Oncall(args) => list::oncall(&args).await,
+        Command::Notify(args) => notify::run(&args).await,
         Command::Provider(args) => provider::run(&args).await,
         Command::Openapi => {
             println!("{}", serve::openapi());

@@ -32,6 +32,8 @@ pub enum Action {
     HoldSet,
     /// A hold was cleared.
     HoldCleared,
+    /// A hold has lasted for a long time.
+    HoldLasts,
     /// A person approved a step.
     Approved,
     /// A person moved the rollout on.
@@ -64,6 +66,7 @@ impl Action {
             Self::CheckFailed => "check_failed",
             Self::HoldSet => "hold_set",
             Self::HoldCleared => "hold_cleared",
+            Self::HoldLasts => "hold_lasts",
             Self::Approved => "approved",
             Self::Promoted => "promoted",
             Self::Unobserved => "unobserved",

@@ -249,7 +249,8 @@ pub(crate) fn step_evidence(plan: &Plan, step: u16, now: Timestamp) -> serde_jso
 pub(crate) fn set_hold(draft: &mut Draft, cause: HoldCause, reason: &str, actor: &Actor, now: Timestamp) {
     let active = draft.active();
     active.clock = active.clock.stopped(now);
-    active.holds.insert(cause, Hold { since: now, reason: reason.to_owned(), actor: actor.clone() });
+    let hold = Hold { since: now, reason: reason.to_owned(), actor: actor.clone(), reminded: false };
+    active.holds.insert(cause, hold);
     draft.fact(actor, Action::HoldSet, reason, json!({"cause": cause, "cleared_by": cause.cleared_by()}));
 }
 

@@ -20,6 +20,7 @@ pub mod parse;
 pub mod plan;
 pub mod prompt;
 pub mod publish;
+pub mod remind;
 pub mod replay;
 pub mod retrospect;
 pub mod rollout;

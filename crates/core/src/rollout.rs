@@ -251,6 +251,9 @@ pub struct Hold {
     pub reason: String,
     /// Who set it.
     pub actor: Actor,
+    /// Whether it was noted that it lasts.
+    #[serde(default)]
+    pub reminded: bool,
 }
 
 /// What the state machine keeps of a check; the whole record is stored beside it.

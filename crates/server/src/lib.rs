@@ -7,6 +7,7 @@ pub mod dashboard;
 pub mod errors;
 pub mod gateway;
 pub mod ingest;
+pub mod notify;
 pub mod pins;
 pub mod resolve;
 pub mod server;

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::control::{Control, LoadError, Salts};
 use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, Upstream, UpstreamError, UpstreamSettings};
 use crate::ingest::Ingest;
+use crate::notify::{Notifier, NotifyError};
 use crate::pins::PinTable;
 use crate::resolve::Resolver;
 use crate::settings::Settings;
@@ -38,6 +39,8 @@ pub struct Overrides {
     pub salts: Salts,
     /// Makes ids of requests, events and sessions without a key.
     pub ids: Ids,
+    /// Draws the waits between two attempts to tell somebody.
+    pub seed: u64,
 }
 
 impl Default for Overrides {
@@ -47,6 +50,7 @@ impl Default for Overrides {
             clock: Clock::System,
             salts: Box::new(|| format!("{:032x}", rand::random::<u128>())),
             ids: Ids::new(new_id),
+            seed: rand::random(),
         }
     }
 }
@@ -103,6 +107,9 @@ pub enum StartError {
     /// The way to the provider cannot be set up.
     #[error(transparent)]
     Provider(#[from] UpstreamError),
+    /// The receivers of notifications cannot be set up.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
 }
 
 /// A running server; dropping it stops it at once, [`Server::shutdown`] stops it in order.
@@ -112,6 +119,7 @@ pub struct Server {
     control_address: SocketAddr,
     control: Arc<Control>,
     gateway: Arc<Gateway>,
+    notifier: Arc<Notifier>,
     stop: watch::Sender<bool>,
     serving: Vec<JoinHandle<()>>,
     background: JoinSet<()>,
@@ -130,7 +138,7 @@ impl Server {
         let lock = lock(&settings.data_dir)?;
         let data = listen("data plane", settings.data.listen, "--listen").await?;
         let control_listener = listen("control plane", settings.control.listen, "--control-listen").await?;
-        let Overrides { clock, salts, ids } = overrides;
+        let Overrides { clock, salts, ids, seed } = overrides;
         let upstream = Upstream::new(&upstream_settings(settings))?;
         let store = Store::open(&settings.data_dir.join(DATABASE)).await?;
         let (signals, received) = signal::queue(settings.ingest_queue);
@@ -140,10 +148,13 @@ impl Server {
         let resolver = Arc::new(Resolver::new(pins, clock, signals));
         let control = Control::load(store.clone(), Arc::clone(&resolver), salts, &settings.data_dir).await?;
         let gateway = Arc::new(Gateway::new(resolver, upstream, gateway_settings(settings, ids.clone())));
+        let notifier = Notifier::load(Arc::clone(&control), settings.notify.clone(), seed).await?;
+        let notifier = Arc::new(notifier);
         let (stop, stopped) = watch::channel(false);
         let parts = Arc::new(Parts {
             control: Arc::clone(&control),
             gateway: Arc::clone(&gateway),
+            notifier: Arc::clone(&notifier),
             reporter: ingest.reporter(),
             ingest: Arc::clone(ingest.counts()),
             ids,
@@ -165,13 +176,15 @@ impl Server {
             .into_iter()
             .map(|(listener, router)| tokio::spawn(listener.serve(router, stopped.clone(), drain)))
             .collect();
-        let background = background(&control, settings);
+        let mut background = background(&control, settings);
+        background.spawn(Arc::clone(&notifier).run());
         tracing::info!(data = %data_address, control = %control_address, "serving on {data_address}, control plane on {control_address}");
         Ok(Self {
             data: data_address,
             control_address,
             control,
             gateway,
+            notifier,
             stop,
             serving,
             background,
@@ -199,6 +212,11 @@ impl Server {
     /// The gateway.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
+    }
+
+    /// Tells people what happened.
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
     }
 
     /// Stops accepting, lets requests under way end, and writes what waits for the store.
@@ -268,6 +286,7 @@ fn background(control: &Arc<Control>, settings: &Settings) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(control).run());
     tasks.spawn(Arc::clone(control).watch_force_file());
+    tasks.spawn(Arc::clone(control).remind_of_holds(settings.notify.hold_lasts));
     tasks.spawn(Arc::clone(control).sweep(settings.retention));
     tasks.spawn(maintain_pins(Arc::clone(control.resolver())));
     tasks

@@ -3,6 +3,7 @@
 //! A flag wins over a variable, a variable over the file, the file over the default. Everything that is
 //! wrong is told at once, each with its place. Secrets are never shown.
 
+mod notify;
 mod read;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serin_core::units::{HoldFor, InvalidDuration};
 use self::read::Reader;
 use crate::api::ofrep::{Origin, PromptText};
 use crate::gateway::{BaseUrl, Secret, SystemMessage};
+use crate::notify::receiver::NotifySettings;
 
 /// Everything that a server is told at its start.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub struct Settings {
     pub retention: HoldFor,
     /// The longest time that requests under way have when the server stops.
     pub drain: HoldFor,
+    /// Who is told what.
+    pub notify: NotifySettings,
     /// How the log is written.
     pub log: LogSettings,
     /// Every setting as it is in force and where it comes from, secrets masked.
@@ -276,6 +280,7 @@ impl Settings {
                 }
             }),
             drain: reader.value("drain", None, "30s", within_a_day),
+            notify: notify::notify(reader),
             log: LogSettings {
                 format: reader.value(
                     "log.format",

@@ -23,6 +23,7 @@ use crate::control::Control;
 use crate::control::view::PackView;
 use crate::gateway::GatewayCounts;
 use crate::ingest::IngestCounts;
+use crate::notify::Notifier;
 use crate::settings::{LogFormat, LogSettings};
 
 /// The media type of the metrics.
@@ -73,6 +74,8 @@ pub struct Sources<'a> {
     pub ingest: &'a IngestCounts,
     /// What the gateway counts.
     pub gateway: &'a GatewayCounts,
+    /// What is counted of each receiver of notifications.
+    pub notifier: &'a Notifier,
     /// When the server started.
     pub started_at: Timestamp,
 }
@@ -84,6 +87,7 @@ pub async fn metrics(sources: Sources<'_>) -> String {
     gateway(&mut registry, sources.gateway);
     ingest(&mut registry, sources);
     control(&mut registry, sources.control);
+    notify(&mut registry, sources.notifier);
     packs(&mut registry, sources.control).await;
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a string cannot fail");
@@ -223,6 +227,26 @@ fn control(registry: &mut Registry, control: &Control) {
         ("put_off", "Changes of weight put off because pins were not durable in time", &counts.put_off),
     ] {
         counter(registry, name, help, load(count));
+    }
+}
+
+fn notify(registry: &mut Registry, notifier: &Notifier) {
+    let registry = registry.sub_registry_with_prefix("notify");
+    let counters = [
+        ("delivered", "Events that a receiver took"),
+        ("failures", "Attempts to tell a receiver that failed"),
+        ("dead", "Events that went to the dead letters of a receiver"),
+        ("dead_dropped", "Dead letters of a receiver that made room for later ones"),
+        ("unknown", "Entries of the audit log that this release cannot tell of"),
+    ];
+    let families = counters.map(|_| Counters::default());
+    for (receiver, counts) in notifier.counts() {
+        for (family, count) in families.iter().zip(counts) {
+            family.get_or_create(&vec![("receiver", receiver.to_owned())]).inc_by(count);
+        }
+    }
+    for ((name, help), family) in counters.into_iter().zip(families) {
+        registry.register(name, help, family);
     }
 }
 

@@ -123,12 +123,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server in front of a provider.
     pub(crate) async fn start(provider: &str) -> Self {
+        Self::start_with(provider, &[]).await
+    }
+
+    /// Starts a server in front of a provider, with further arguments.
+    pub(crate) async fn start_with(provider: &str, further: &[&str]) -> Self {
         let data_dir = TempDir::new().expect("a temporary folder can be made");
         let mut child = serin()
             .args(["serve", "--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(data_dir.path())
             .args(["--provider", provider])
+            .args(further)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -43,6 +43,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         control: &app.control,
         ingest: &app.ingest,
         gateway: app.gateway.counts(),
+        notifier: &app.notifier,
         started_at: app.started_at,
     };
     let text = telemetry::metrics(sources).await;

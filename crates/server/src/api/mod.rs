@@ -9,6 +9,7 @@ pub mod guard;
 mod health;
 pub mod listen;
 pub mod ofrep;
+mod notify;
 mod orders;
 mod overview;
 mod packs;
@@ -43,6 +44,7 @@ use crate::control::Control;
 use crate::dashboard;
 use crate::gateway::{Gateway, Ids};
 use crate::ingest::{IngestCounts, Reporter};
+use crate::notify::Notifier;
 use crate::resolve::Resolver;
 
 /// Everything that answering a request needs.
@@ -56,6 +58,8 @@ pub struct Parts {
     pub reporter: Reporter,
     /// What the ingest counts.
     pub ingest: Arc<IngestCounts>,
+    /// Tells people what happened.
+    pub notifier: Arc<Notifier>,
     /// Where new ids come from.
     pub ids: Ids,
     /// What evaluating flags needs besides the packs.
@@ -119,7 +123,11 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(audit::oncall))
         .routes(routes!(audit::log))
         .routes(routes!(audit::verify))
-        .routes(routes!(audit::stream));
+        .routes(routes!(audit::stream))
+        .routes(routes!(notify::receivers))
+        .routes(routes!(notify::test))
+        .routes(routes!(notify::dead))
+        .routes(routes!(notify::retry_dead));
     OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", v1)
 }
 

@@ -12,6 +12,7 @@ mod force;
 pub mod journal;
 mod observe;
 pub mod order;
+mod remind;
 mod run;
 pub mod view;
 

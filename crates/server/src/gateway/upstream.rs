@@ -33,6 +33,11 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 pub struct Secret(String);
 
 impl Secret {
+    /// The secret, for where it is used.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// Keeps a text secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())

@@ -9,9 +9,20 @@ use serin_core::metric::nearest;
 use super::{ControlKey, Settings, SettingsError, SettingsProblem, Shown};
 
 /// Sections of the file; everything else in it is a setting.
-const SECTIONS: [&str; 5] = ["data", "control", "provider", "ingest", "log"];
+const SECTIONS: [&str; 6] = ["data", "control", "provider", "ingest", "notify", "log"];
 /// Variables of the command line, which the server passes over.
 const OF_THE_CLIENT: [&str; 4] = ["SERIN_SERVER", "SERIN_KEY", "SERIN_ACTOR", "SERIN_SETTINGS"];
+
+/// One entry of a mapping as it is written.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    /// Its name.
+    pub(super) name: String,
+    /// Its value.
+    pub(super) node: Node,
+    /// Where it stands.
+    pub(super) place: String,
+}
 
 /// Reads settings and notes what is wrong.
 pub(super) struct Reader<'a> {
@@ -221,6 +232,42 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a list of mappings, each with its place; what is none is noted.
+    pub(super) fn mappings(&mut self, setting: &str) -> Vec<(String, Vec<Written>)> {
+        self.asked.insert(setting.to_owned());
+        let Some((node, _)) = self.leaves.get(setting).cloned() else { return Vec::new() };
+        let place = self.place(node.at);
+        let Value::List(items) = &node.value else {
+            self.problem(&place, setting, &format!("expected a list, found {}", node.describe()), None);
+            return Vec::new();
+        };
+        let entries = items.iter().enumerate().map(|(index, item)| {
+            (self.place(item.at), self.written_entries(&format!("{setting}[{index}]"), item))
+        });
+        entries.collect()
+    }
+
+    /// Reads one mapping; an absent one has no entries.
+    pub(super) fn mapping(&mut self, setting: &str) -> Vec<Written> {
+        self.asked.insert(setting.to_owned());
+        let Some((node, _)) = self.leaves.get(setting).cloned() else { return Vec::new() };
+        self.written_entries(setting, &node)
+    }
+
+    fn written_entries(&mut self, path: &str, node: &Node) -> Vec<Written> {
+        let entries = self.entries(node, path);
+        entries
+            .into_iter()
+            .map(|entry| Written { place: self.place(entry.at), name: entry.key, node: entry.node })
+            .collect()
+    }
+
+    /// What a variable holds that a setting names; an empty one counts as absent.
+    pub(super) fn variable(&mut self, variable: &str) -> Option<String> {
+        self.known_variables.insert(variable.to_owned());
+        self.variables.get(variable).filter(|text| !text.is_empty()).cloned()
+    }
+
     /// Reads the list of keys: `{name, keyHash}`, the hash as 64 hexadecimal digits.
     pub(super) fn keys(&mut self, setting: &str) -> Vec<ControlKey> {
         self.asked.insert(setting.to_owned());
@@ -290,7 +337,8 @@ impl<'a> Reader<'a> {
         Some(secret.clone())
     }
 
-    fn show(&mut self, setting: &str, value: String, origin: String) {
+    /// Notes a setting as it is in force.
+    pub(super) fn show(&mut self, setting: &str, value: String, origin: String) {
         self.shown.push(Shown { setting: setting.to_owned(), value, origin });
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 
-fn load(yaml: &str, variables: &[(&str, &str)], options: Options) -> Result<Settings, String> {
+pub(super) fn load(yaml: &str, variables: &[(&str, &str)], options: Options) -> Result<Settings, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("serin.yaml");
     std::fs::write(&path, yaml).unwrap();
@@ -35,6 +35,11 @@ fn without_anything_the_defaults_hold() {
     log:
       format: text  # default
       filter: info  # default
+    notify:
+      receivers: []  # default
+      severities: {}  # default
+      holdLasts: 8h  # default
+      giveUpAfter: 24h  # default
     provider:
       baseUrl: https://api.openai.com/v1  # default
       connectTimeout: 10s  # default

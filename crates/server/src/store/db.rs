@@ -170,6 +170,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         simple(1, "start", include_str!("migrations/0001_start.sql")),
         simple(2, "replay", include_str!("migrations/0002_replay.sql")),
+        simple(12, "notify", include_str!("migrations/0012_notify.sql")),
     ])
 }
 
@@ -202,6 +203,13 @@ impl Row {
 
     pub(super) fn time(&self, column: usize) -> Result<Timestamp, Cause> {
         Ok(Timestamp::from_microsecond(self.int(column)?)?)
+    }
+
+    pub(super) fn maybe_time(&self, column: usize) -> Result<Option<Timestamp>, Cause> {
+        let microseconds: Option<i64> = match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+        };
+        Ok(microseconds.map(Timestamp::from_microsecond).transpose()?)
     }
 
     pub(super) fn cohort(&self, column: usize) -> Result<CohortId, Cause> {

@@ -62,6 +62,9 @@ impl Answer {
     }
 }
 
+/// The settings file beside the data directory, if a test wants one.
+const SETTINGS: &str = "serin.yaml";
+
 pub(crate) fn start_of_tests() -> Timestamp {
     "2026-11-02T09:00:00Z".parse().unwrap()
 }
@@ -77,7 +80,9 @@ pub(crate) fn settings(data_dir: &Path, provider: SocketAddr, variables: &[(Stri
     ];
     let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
     let variables: BTreeMap<String, String> = own.chain(variables.iter().cloned()).collect();
-    Settings::load(&Options::default(), &variables).unwrap()
+    let file = data_dir.with_file_name(SETTINGS);
+    let options = Options { file: file.exists().then_some(file), ..Options::default() };
+    Settings::load(&options, &variables).unwrap()
 }
 
 /// A counted dice for salts and ids.
@@ -87,6 +92,7 @@ pub(crate) fn overrides(clock: &ManualClock) -> Overrides {
         clock: Clock::Manual(clock.clone()),
         salts: Box::new(move || format!("salt-{}", salts.fetch_add(1, Ordering::Relaxed))),
         ids: Ids::new(move || u128::from(ids.fetch_add(1, Ordering::Relaxed))),
+        seed: 1,
     }
 }
 
@@ -103,6 +109,16 @@ impl TestApp {
         let script = Script::parse("{}").unwrap();
         let provider = Provider::start(script, "127.0.0.1:0".parse().unwrap()).await.unwrap();
         Self::around(dir, clock, provider, variables).await
+    }
+
+    /// A server with a settings file.
+    pub(crate) async fn start_with_file(yaml: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SETTINGS), yaml).unwrap();
+        let clock = ManualClock::at(start_of_tests());
+        let script = Script::parse("{}").unwrap();
+        let provider = Provider::start(script, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        Self::around(dir, clock, provider, Vec::new()).await
     }
 
     async fn around(

@@ -6,6 +6,7 @@ use serde_json::Value;
 use serin_server::api::openapi;
 
 use crate::app::{TestApp, canary, stable};
+use crate::receiver::Inbox;
 
 #[test]
 fn the_description_is_the_one_that_was_reviewed() {
@@ -36,7 +37,8 @@ fn every_operation_is_described() {
 
 #[tokio::test]
 async fn every_path_that_is_described_is_served() {
-    let app = TestApp::start().await.with_canary().await;
+    let inbox = Inbox::open().await;
+    let app = TestApp::start_with_file(&inbox.settings("")).await.with_canary().await;
     let description: Value = app.get("/api/openapi.json").await.json();
     for (path, item) in description["paths"].as_object().unwrap() {
         let at = path
@@ -44,7 +46,8 @@ async fn every_path_that_is_described_is_served() {
             .replace("{version}", "2.4.0")
             .replace("{id}", "support-prompts-r1")
             .replace("{key}", "support-prompts")
-            .replace("{order}", "pause");
+            .replace("{order}", "pause")
+            .replace("{receiver}", "oncall");
         let is_data = ["/v1/", "/ofrep/", "/otlp/"].iter().any(|plane| path.starts_with(plane));
         let to = if is_data { app.server.data_addr() } else { app.server.control_addr() };
         for method in item.as_object().unwrap().keys() {

@@ -6,5 +6,7 @@ mod documents;
 mod guards;
 mod lifecycle;
 mod ofrep;
+mod notify;
 mod problems;
+mod receiver;
 mod starts;

@@ -8,6 +8,7 @@ mod check;
 mod data;
 mod ofrep;
 mod overview;
+mod notify;
 mod pack;
 mod problem;
 mod rollout;
@@ -27,6 +28,7 @@ pub use ofrep::{
     OfrepReason, OfrepRequest,
 };
 pub use overview::{ActiveView, ClosestView, DecisionView, OverviewPack, OverviewView, WorstView};
+pub use notify::{DeadLetterView, DeadLetters, ReceiverList, ReceiverView, RetriedView, TestedView};
 pub use pack::{
     AppliedOutcome, AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, PackSummary,
     VersionDetail, VersionList, VersionView,
