@@ -32,11 +32,14 @@ pub(crate) struct Letter {
     pub(crate) was_taken: bool,
 }
 
+/// The mood it is in, and what it was sent.
+type Kept = Arc<Mutex<(Mood, Vec<Letter>)>>;
+
 /// A receiver with what it was sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Inbox {
     pub(crate) address: SocketAddr,
-    state: Arc<Mutex<(Mood, Vec<Letter>)>>,
+    state: Kept,
 }
 
 impl Inbox {
@@ -74,7 +77,7 @@ impl Inbox {
 }
 
 async fn take(
-    State(state): State<Arc<Mutex<(Mood, Vec<Letter>)>>>,
+    State(state): State<Kept>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
