@@ -6,9 +6,9 @@
 mod audit;
 mod check;
 mod data;
+mod notify;
 mod ofrep;
 mod overview;
-mod notify;
 mod pack;
 mod problem;
 mod rollout;
@@ -23,12 +23,12 @@ pub use data::{
     CarriedView, CommandRequest, EventInput, EventValue, EventsAnswer, EventsRequest, ExplainView, PinView,
     RejectedEvent, RenderedPrompt, ResolveReason, ResolveRequest, ResolveResponse, Variant,
 };
+pub use notify::{DeadLetterView, DeadLetters, ReceiverList, ReceiverView, RetriedView, TestedView};
 pub use ofrep::{
     OfrepBulk, OfrepChange, OfrepEndpoint, OfrepErrorCode, OfrepEventStream, OfrepFailure, OfrepFlag,
     OfrepReason, OfrepRequest,
 };
 pub use overview::{ActiveView, ClosestView, DecisionView, OverviewPack, OverviewView, WorstView};
-pub use notify::{DeadLetterView, DeadLetters, ReceiverList, ReceiverView, RetriedView, TestedView};
 pub use pack::{
     AppliedOutcome, AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, PackSummary,
     VersionDetail, VersionList, VersionView,
