@@ -1,9 +1,10 @@
-//! The libraries that apps have already, as users install them: OpenFeature flags from the real server.
+//! The libraries that apps have already, as users install them, against the real server.
 
 mod interop {
     pub(crate) mod driver;
     mod flags;
     mod models;
+    mod telemetry;
 
     /// Says which TLS is meant, which the HTTP client of these tests wants to know.
     pub(crate) fn tls() {

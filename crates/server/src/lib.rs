@@ -8,6 +8,7 @@ pub mod errors;
 pub mod gateway;
 pub mod ingest;
 pub mod notify;
+pub mod otlp;
 pub mod pins;
 pub mod resolve;
 pub mod server;

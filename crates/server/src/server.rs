@@ -18,6 +18,8 @@ use crate::control::{Control, LoadError, Salts};
 use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, Upstream, UpstreamError, UpstreamSettings};
 use crate::ingest::Ingest;
 use crate::notify::{Notifier, NotifyError};
+use crate::otlp::Otlp;
+use crate::otlp::meaning::Own;
 use crate::pins::PinTable;
 use crate::resolve::Resolver;
 use crate::settings::Settings;
@@ -159,6 +161,7 @@ impl Server {
             ingest: Arc::clone(ingest.counts()),
             ids,
             ofrep: Ofrep::new(settings.data.ofrep_prompt_text, settings.data.ofrep_origins.clone()),
+            otlp: Otlp::new(Own { port: data.address().port(), hosts: settings.control.hosts.clone() }),
             retention: settings.retention,
             started_at,
             stop: stopped.clone(),

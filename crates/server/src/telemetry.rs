@@ -3,6 +3,7 @@
 //! Metrics are counted where things happen and gathered here for each scrape. Labels come from the names of packs,
 //! the versions under way and fixed words, so that their number stays bounded.
 
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::control::view::PackView;
 use crate::gateway::GatewayCounts;
 use crate::ingest::IngestCounts;
 use crate::notify::Notifier;
+use crate::otlp::Otlp;
 use crate::settings::{LogFormat, LogSettings};
 
 /// The media type of the metrics.
@@ -76,6 +78,8 @@ pub struct Sources<'a> {
     pub gateway: &'a GatewayCounts,
     /// What is counted of each receiver of notifications.
     pub notifier: &'a Notifier,
+    /// What is counted of the telemetry that apps send.
+    pub otlp: &'a Otlp,
     /// When the server started.
     pub started_at: Timestamp,
 }
@@ -85,6 +89,7 @@ pub async fn metrics(sources: Sources<'_>) -> String {
     let mut registry = Registry::with_prefix("serin");
     process(&mut registry, sources);
     gateway(&mut registry, sources.gateway);
+    otlp(&mut registry, sources.otlp);
     ingest(&mut registry, sources);
     control(&mut registry, sources.control);
     notify(&mut registry, sources.notifier);
@@ -161,6 +166,28 @@ fn gateway(registry: &mut Registry, counts: &GatewayCounts) {
     ] {
         counter(registry, name, help, load(count));
     }
+}
+
+fn otlp(registry: &mut Registry, otlp: &Otlp) {
+    let registry = registry.sub_registry_with_prefix("otlp");
+    let counts = &otlp.counts;
+    for (name, help, count) in [
+        ("spans", "Spans that came", &counts.spans),
+        ("records", "Log records that came", &counts.records),
+        ("responses", "Model calls that were stored as responses", &counts.responses),
+        ("outcomes", "Evaluations that were stored as outcomes", &counts.outcomes),
+        ("exposures", "Flags evaluated for a session with the version that it has", &counts.exposures),
+        ("duplicates", "Facts that were stored before", &counts.duplicates),
+        ("seen_by_gateway", "Model calls that the gateway itself had seen", &counts.seen),
+        ("ignored", "Model calls and flags of prompts that are not ours", &counts.ignored),
+        ("rejected", "What was refused, with a reason to its sender", &counts.rejected),
+        ("unjoined", "Model calls and evaluations that nothing gave a session in time", &counts.unjoined),
+    ] {
+        counter(registry, name, help, load(count));
+    }
+    let waiting = otlp.links.lock().unwrap_or_else(PoisonError::into_inner).waiting();
+    let waiting = u64::try_from(waiting).unwrap_or(u64::MAX);
+    gauge(registry, "waiting", "Model calls and evaluations that wait for their session", waiting);
 }
 
 fn ingest(registry: &mut Registry, sources: Sources<'_>) {

@@ -8,32 +8,32 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use serin_core::ids::{PackName, SessionHash, SessionKey};
-use serin_core::observation::{Fact, Outcome, Response};
+use serin_core::ids::SessionKey;
+use serin_core::observation::{Fact, Response};
 use serin_core::units::{HoldFor, Timestamp};
 
 use super::App;
 use super::error::ApiError;
 use super::read::{bytes, from_json};
+use super::touched::{Sessions, outcomes};
 use super::types::{EventInput, EventsAnswer, EventsRequest, ProblemDetails, RejectedEvent};
 use crate::signal::SessionFact;
-use crate::snapshot::Snapshot;
+use crate::snapshot::PackSnapshot;
 use crate::store::{Receipt, StoreError};
 
 /// Events that one request may bring.
 pub const MOST_EVENTS: usize = 1_000;
 /// The largest body, in bytes.
 pub const LARGEST_BODY: usize = 1 << 20;
-/// How far ahead of this clock an event may lie.
-const FUTURE: HoldFor = HoldFor::from_mins(5);
 /// The longest id, in bytes.
 const LONGEST_ID: usize = 200;
 
 /// Takes events; what is accepted is durable once this answers.
 ///
 /// The body is `{"events": [...]}`, or NDJSON with one event a line (`application/x-ndjson`). An event is an outcome
-/// (`name` and `value`) or, with the name `response`, what was seen of a provider's answer. An event with an id counts
-/// once, however often it is sent. One bad event does not cost the others.
+/// (`name` and `value`) or, with the name `response`, what was seen of a provider's answer. An outcome without a pack
+/// counts for every pack that its session touched. An event with an id counts once, however often it is sent. One bad
+/// event does not cost the others.
 #[utoipa::path(
     post, path = "/v1/events", tag = "data plane",
     request_body(content = EventsRequest, description = "At most 1 000 events and 1 MiB."),
@@ -55,12 +55,17 @@ pub(super) async fn events(
         let detail = format!("the request brings {} events, more than {MOST_EVENTS}", events.len());
         return Err(ApiError::too_large(detail).hint("send them in several requests"));
     }
-    let snapshot = app.resolver().snapshot();
+    let mut sessions = Sessions::new(&app);
     let mut answer = EventsAnswer::default();
     let mut facts = Vec::with_capacity(events.len());
+    // How many facts each event came to: one for each pack that it counts for.
+    let mut counts = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
-        match fact(&app, &snapshot, event).await? {
-            Ok(fact) => facts.push(fact),
+        match facts_of(&app, &mut sessions, event).await? {
+            Ok(found) => {
+                counts.push(found.len());
+                facts.extend(found);
+            }
             Err(Rejected { id, reason }) => {
                 answer.reasons.push(RejectedEvent {
                     index: u64::try_from(index).unwrap_or(u64::MAX),
@@ -71,10 +76,12 @@ pub(super) async fn events(
         }
     }
     answer.rejected = u64::try_from(answer.reasons.len()).unwrap_or(u64::MAX);
-    for receipt in app.reporter.report(facts).await? {
-        match receipt {
-            Receipt::Accepted => answer.accepted += 1,
-            Receipt::Duplicate => answer.duplicate += 1,
+    let mut receipts = app.reporter.report(facts).await?.into_iter();
+    for count in counts {
+        let receipts: Vec<Receipt> = receipts.by_ref().take(count).collect();
+        match receipts.contains(&Receipt::Accepted) {
+            true => answer.accepted += 1,
+            false => answer.duplicate += 1,
         }
     }
     Ok((StatusCode::ACCEPTED, Json(answer)))
@@ -115,18 +122,18 @@ struct Rejected {
     reason: String,
 }
 
-/// Reads one event and finds the session that it belongs to.
-async fn fact(
+/// Reads one event and finds the sessions that it is about: one, or one for each pack where it names none.
+async fn facts_of(
     app: &App,
-    snapshot: &Snapshot,
+    sessions: &mut Sessions<'_>,
     event: Given,
-) -> Result<Result<SessionFact, Rejected>, StoreError> {
+) -> Result<Result<Vec<SessionFact>, Rejected>, StoreError> {
     let parsed = event.and_then(|value| match value {
         Value::Object(_) => {
             serde_json::from_value::<EventInput>(value).map_err(|error| format!("no event: {error}"))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err("no event: expected an object with pack, session and name".to_owned())
+            Err("no event: expected an object with session and name".to_owned())
         }
     });
     let event = match parsed {
@@ -135,53 +142,76 @@ async fn fact(
     };
     let id = event.id.clone();
     let rejected = |reason: String| Ok(Err(Rejected { id: id.clone(), reason }));
-    let read = match read(app, snapshot, event) {
+    let read = match read(app, sessions, event) {
         Ok(read) => read,
         Err(reason) => return rejected(reason),
     };
-    // The pin first; the store remembers sessions that have ended.
-    let cohort = match app.resolver().pins.get(read.hash) {
-        Some(pin) => Some(pin.cohort),
-        None => app.control.store().attribution(read.hash).await?,
+    let Read { pack, key, id, at, until, told } = read;
+    let touched = match &pack {
+        Some(pack) => match sessions.of_pack(pack, &key).await? {
+            Some(touched) => vec![touched],
+            None => {
+                return rejected(format!(
+                    "session {:?} of pack {} is not known here",
+                    key.as_str(),
+                    pack.name
+                ));
+            }
+        },
+        None => sessions.of_all(&key).await?.to_vec(),
     };
-    let Some(cohort) = cohort else {
-        return rejected(format!("session {:?} of pack {} is not known here", read.key.as_str(), read.pack));
-    };
-    let Read { pack, hash, id, at, until, fact, .. } = read;
-    Ok(Ok(SessionFact { pack, hash, cohort, id, at, until, fact }))
+    if touched.is_empty() {
+        return rejected(format!("session {:?} is not known here", key.as_str()));
+    }
+    match told {
+        Told::Response(response) => {
+            let [touched] = touched.as_slice() else {
+                return rejected(format!(
+                    "session {:?} has several packs: name the one of the response",
+                    key.as_str()
+                ));
+            };
+            Ok(Ok(vec![touched.fact(id, at, until, Fact::Response(*response))]))
+        }
+        Told::Outcome { name, value } => match outcomes(&touched, &name, value) {
+            Ok(outcomes) => Ok(Ok(outcomes
+                .into_iter()
+                .map(|(touched, outcome)| touched.fact(id.clone(), at, until, Fact::Outcome(outcome)))
+                .collect())),
+            Err(reason) => rejected(reason),
+        },
+    }
 }
 
 /// An event whose parts are all right.
 struct Read {
-    pack: Arc<PackName>,
+    pack: Option<Arc<PackSnapshot>>,
     key: SessionKey,
-    hash: SessionHash,
     id: String,
     at: Timestamp,
     until: Timestamp,
-    fact: Fact,
+    told: Told,
 }
 
-fn read(app: &App, snapshot: &Snapshot, event: EventInput) -> Result<Read, String> {
-    let pack = snapshot.packs.iter().find(|(name, _)| name.as_str() == event.pack).map(|(_, pack)| pack);
-    let Some(pack) = pack else {
-        let given: String = event.pack.chars().take(80).collect();
-        return Err(format!("pack {given:?} does not exist"));
+/// What an event tells.
+enum Told {
+    Response(Box<Response>),
+    Outcome { name: String, value: f64 },
+}
+
+fn read(app: &App, sessions: &Sessions<'_>, event: EventInput) -> Result<Read, String> {
+    let pack = match &event.pack {
+        Some(name) => Some(sessions.pack(name).cloned().ok_or_else(|| {
+            let given: String = name.chars().take(80).collect();
+            format!("pack {given:?} does not exist")
+        })?),
+        None => None,
     };
     let key = SessionKey::parse(&event.session).map_err(|error| error.to_string())?;
-    let now = app.now();
-    let at = event.at.unwrap_or(now);
-    if at > FUTURE.after(now) {
-        return Err(format!("`at` {at} lies more than {FUTURE} ahead of this clock"));
-    }
-    if at < app.retention.before(now) {
-        return Err(format!(
-            "`at` {at} lies further back than the {} that observations are kept",
-            app.retention
-        ));
-    }
-    let fact = match event.name.as_str() {
-        "response" => Fact::Response(response(event.value.is_some(), event.response)?),
+    let at = event.at.unwrap_or_else(|| app.now());
+    sessions.check_time(at)?;
+    let told = match event.name.as_str() {
+        "response" => Told::Response(Box::new(response(event.value.is_some(), event.response)?)),
         name => {
             if let Some(field) = event.response.keys().next() {
                 return Err(format!(
@@ -189,14 +219,12 @@ fn read(app: &App, snapshot: &Snapshot, event: EventInput) -> Result<Read, Strin
                 ));
             }
             let value = event.value.ok_or_else(|| format!("event {name:?} has no `value`"))?;
-            Fact::Outcome(
-                Outcome::parse(name, value.number(), &pack.custom).map_err(|error| error.to_string())?,
-            )
+            Told::Outcome { name: name.to_owned(), value: value.number() }
         }
     };
-    let latency = match &fact {
-        Fact::Response(response) => response.latency_ms.unwrap_or(0.0),
-        Fact::Started | Fact::Outcome(_) => 0.0,
+    let latency = match &told {
+        Told::Response(response) => response.latency_ms.unwrap_or(0.0),
+        Told::Outcome { .. } => 0.0,
     };
     let until = millis(latency).after(at);
     // Ids of apps and ids of the gateway share no space, so that no event can pass for a request.
@@ -207,8 +235,7 @@ fn read(app: &App, snapshot: &Snapshot, event: EventInput) -> Result<Read, Strin
         Some(id) => format!("event:{id}"),
         None => format!("event-without-id:{}", app.ids.text()),
     };
-    let hash = SessionHash::of(&pack.name, &key);
-    Ok(Read { pack: Arc::clone(&pack.name), key, hash, id, at, until, fact })
+    Ok(Read { pack, key, id, at, until, told })
 }
 
 fn response(has_value: bool, fields: serde_json::Map<String, Value>) -> Result<Response, String> {

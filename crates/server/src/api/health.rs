@@ -44,6 +44,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         ingest: &app.ingest,
         gateway: app.gateway.counts(),
         notifier: &app.notifier,
+        otlp: &app.otlp,
         started_at: app.started_at,
     };
     let text = telemetry::metrics(sources).await;

@@ -11,12 +11,14 @@ pub mod listen;
 mod notify;
 pub mod ofrep;
 mod orders;
+pub mod otlp;
 mod overview;
 mod packs;
 mod read;
 mod recent;
 mod resolve;
 mod rollouts;
+mod touched;
 pub mod types;
 pub(crate) mod view;
 
@@ -45,6 +47,7 @@ use crate::dashboard;
 use crate::gateway::{Gateway, Ids};
 use crate::ingest::{IngestCounts, Reporter};
 use crate::notify::Notifier;
+use crate::otlp::Otlp;
 use crate::resolve::Resolver;
 
 /// Everything that answering a request needs.
@@ -64,6 +67,8 @@ pub struct Parts {
     pub ids: Ids,
     /// What evaluating flags needs besides the packs.
     pub ofrep: ofrep::Ofrep,
+    /// What is known of the telemetry that apps send.
+    pub otlp: Otlp,
     /// How long observations are kept.
     pub retention: HoldFor,
     /// When the server started.
@@ -138,6 +143,8 @@ fn data_routes() -> OpenApiRouter<App> {
         .routes(routes!(ofrep::flag))
         .routes(routes!(ofrep::flags))
         .routes(routes!(ofrep::changes))
+        .routes(routes!(otlp::traces))
+        .routes(routes!(otlp::logs))
 }
 
 /// The description of both planes.
@@ -163,6 +170,9 @@ pub fn control_plane(parts: Arc<Parts>, checks: Guard) -> Router {
 pub fn data_plane(parts: Arc<Parts>, checks: Guard) -> Router {
     let (routes, _) = data_routes().merge(health_routes()).split_for_parts();
     routes
+        // What these protocols have besides is none of a provider's business.
+        .route("/ofrep/{*rest}", axum::routing::any(async |uri: Uri| unknown_path(&uri)))
+        .route("/otlp/{*rest}", axum::routing::any(otlp::elsewhere))
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&parts), ofrep::cors))
         .layer(middleware::from_fn_with_state(checks, guard))

@@ -177,3 +177,33 @@ async fn sessions_before_the_rollout_stay_where_they_are() {
     let after = resolve(&app, "early").await;
     assert_eq!((after.version.as_str(), after.reason), ("2.3.1", ResolveReason::Pinned));
 }
+
+#[tokio::test]
+async fn an_outcome_without_a_pack_counts_for_every_pack_that_its_session_touched() {
+    let app = TestApp::start().await.with_canary().await;
+    let other = "apiVersion: omnia.altairalabs.ai/v1alpha1\nkind: PromptPack\nmetadata: {name: sales}\n\
+                 spec: {version: 1.0.0, rollout: {analysis: {outcomes: [{name: order_placed, kind: rate, better: higher}]}}}";
+    assert_eq!(app.apply(other).await.status, 200);
+    resolve(&app, "both").await;
+    assert_eq!(app.data("/v1/resolve", &json!({"pack": "sales", "session": "both"})).await.status, 200);
+    resolve(&app, "one").await;
+    let batch = json!([
+        {"id": "a", "session": "both", "name": "task_completion", "value": true},
+        {"id": "b", "session": "both", "name": "order_placed", "value": true},
+        {"id": "c", "session": "one", "name": "task_completion", "value": true},
+        {"id": "d", "session": "one", "name": "response", "success": true},
+        {"id": "e", "session": "both", "name": "response", "success": true},
+        {"id": "f", "session": "one", "name": "order_placed", "value": true},
+        {"id": "g", "session": "nobody", "name": "task_completion", "value": true},
+    ]);
+    let answer: EventsAnswer = events(&app, batch.clone()).await.read();
+    assert_eq!((answer.accepted, answer.duplicate, answer.rejected), (4, 0, 3));
+    let reasons: Vec<&str> = answer.reasons.iter().map(|rejected| rejected.reason.as_str()).collect();
+    assert!(reasons[0].contains("several packs") && reasons[2].contains("not known here"), "{reasons:?}");
+    assert!(reasons[1].contains("no outcome \"order_placed\""), "{reasons:?}");
+    let again: EventsAnswer = events(&app, batch).await.read();
+    assert_eq!((again.accepted, again.duplicate), (0, 4));
+    // task_completion of `both` in two packs, order_placed in one; task_completion and a response of `one`.
+    let text = app.get("/metrics").await.text();
+    assert!(text.contains("serin_ingest_facts_total 5\n"), "{text}");
+}

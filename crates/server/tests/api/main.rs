@@ -7,6 +7,7 @@ mod guards;
 mod lifecycle;
 mod notify;
 mod ofrep;
+mod otlp;
 mod problems;
 mod receiver;
 mod starts;

@@ -107,8 +107,9 @@ pub struct EventInput {
     /// Names the event once within its pack: the same id is counted once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The pack.
-    pub pack: String,
+    /// The pack; an outcome without one counts for every pack that the session touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<String>,
     /// The session.
     pub session: String,
     /// `task_completion`, `escalation`, `user_satisfaction`, `sentiment`, an outcome that the manifest declares, or `response`.
