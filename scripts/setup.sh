@@ -27,6 +27,7 @@ have_node() {
     local version
     version=$(node --version 2>/dev/null) && at_least "$NODE_MINIMUM" "${version#v}"
 }
+have_chromium() { [ -x /usr/bin/chromium ] || [ -x "${CHROMIUM:-}" ]; }
 have_npm() { command -v npm >/dev/null; }
 # Debian keeps nginx in sbin, which is not on everyone's path.
 have_nginx() { PATH="$PATH:/usr/sbin" command -v nginx >/dev/null; }
@@ -41,6 +42,7 @@ describe() {
         python) echo "Python $PYTHON_MINIMUM or later with venv (apt install python3-venv)" ;;
         node) echo "Node.js $NODE_MINIMUM or later (https://nodejs.org)" ;;
         npm) echo "npm (apt install npm, or with Node.js)" ;;
+        chromium) echo "Chromium (apt install chromium, or its path in CHROMIUM)" ;;
         nginx) echo "nginx (apt install nginx)" ;;
         alertmanager) echo "Alertmanager as prometheus-alertmanager (apt install prometheus-alertmanager)" ;;
     esac
@@ -52,6 +54,7 @@ packages() {
         python) echo python3 python3-venv ;;
         node) echo nodejs ;;
         npm) echo npm ;;
+        chromium) echo chromium ;;
         nginx) echo nginx ;;
         alertmanager) echo prometheus-alertmanager ;;
     esac
@@ -140,7 +143,7 @@ node_packages() { # node_packages DIRECTORY
 case ${1:-} in
     demo) require cargo cc ;;
     test)
-        require cargo cc python node npm alertmanager
+        require cargo cc python node npm alertmanager chromium
         python_client
         receivers
         node_packages "$CLIENTS/node"

@@ -1,4 +1,4 @@
-//! The dashboard: what is committed is what its sources give.
+//! The dashboard: what is committed is what its sources give, and does in a browser what it should.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,6 +23,30 @@ fn the_committed_dashboard_is_the_one_that_its_sources_give() {
     for (name, content) in &fresh {
         assert!(committed[name] == *content, "{name} differs: run `make ui` and commit ui/dist");
     }
+}
+
+/// Types of the API come from its description, so a page that reads what is not there any more fails here.
+#[test]
+fn the_sources_fit_the_description_of_the_api() {
+    let output = Command::new("npm")
+        .args(["run", "--silent", "check"])
+        .current_dir(UI)
+        .output()
+        .expect("`scripts/setup.sh test` has installed what checks the dashboard");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// The tests are in `ui/tests/dashboard.mjs`: they start the program, drive Chromium, and print each result.
+#[test]
+fn the_dashboard_works_in_a_browser() {
+    let output = Command::new("node")
+        .arg(Path::new(UI).join("tests/dashboard.mjs"))
+        .env("SERIN_BIN", env!("CARGO_BIN_EXE_serin"))
+        .output()
+        .expect("`scripts/setup.sh test` has installed what the tests need");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    assert!(out.contains("ok a rollout is watched"), "the tests have run: {out}");
 }
 
 /// Files by their path below a folder.

@@ -14,6 +14,17 @@ export interface Whoami {
     may: string[];
 }
 
+/** Where the browser remembers that somebody signed in here; who, the server knows. */
+const SIGNED_IN = "serin-signed-in";
+
+function hasSignedIn(): boolean {
+    try {
+        return localStorage.getItem(SIGNED_IN) !== null;
+    } catch {
+        return false;
+    }
+}
+
 class Session {
     who: Whoami | undefined = $state.raw(undefined);
     /** Whether the server wants a key first. */
@@ -25,8 +36,9 @@ class Session {
         };
     }
 
-    /** Asks the server who we are to it. */
+    /** Asks the server who we are to it; a browser that never signed in is nobody in particular. */
     async read() {
+        if (!hasSignedIn()) return;
         try {
             this.who = (await get("/api/v1/whoami" as keyof Gets)) as unknown as Whoami;
             this.isLockedOut = false;
@@ -47,11 +59,13 @@ class Session {
 
     async signIn(key: string) {
         await post("/api/v1/session" as never, {}, { key });
+        localStorage.setItem(SIGNED_IN, "yes");
         await this.read();
     }
 
     async signOut() {
         await remove("/api/v1/session" as never);
+        localStorage.removeItem(SIGNED_IN);
         this.who = undefined;
         this.isLockedOut = true;
     }
