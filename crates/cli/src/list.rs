@@ -1,7 +1,10 @@
 //! `serin get`, `history`, `explain` and `oncall`: everything else that can be read.
 
 use serin_core::ids::PackName;
-use serin_server::api::types::{ExplainView, OncallView, PackList, RolloutList, RolloutSummary, VersionList};
+use serin_server::api::types::{
+    ClosestView, ExplainView, OncallCanary, OncallCommand, OncallView, PackList, RolloutList, RolloutSummary,
+    VersionList, WorstView,
+};
 
 use crate::api::{Client, ServerArgs};
 use crate::status::pack_name;
@@ -231,13 +234,57 @@ fn on_call(view: &OncallView) -> String {
     if !view.forced.is_empty() {
         text.push_str(&format!("{} {}\n\n", paint(BAD, "forced to stable:"), view.forced.join(", ")));
     }
-    for (heading, rollouts) in [("in canary now", &view.active), ("ended within 24 hours", &view.ended)] {
-        text.push_str(&format!("{}\n", paint(STRONG, heading)));
-        if rollouts.is_empty() {
-            text.push_str("  nothing\n\n");
-        } else {
-            text.push_str(&format!("{}\n", rollout_table(rollouts)));
-        }
+    text.push_str(&format!("{}\n", paint(STRONG, "in canary now")));
+    if view.canaries.is_empty() {
+        text.push_str("  nothing\n");
+    }
+    for canary in &view.canaries {
+        text.push_str(&in_canary(canary, view.as_of));
+    }
+    text.push_str(&format!("\n{}\n", paint(STRONG, "ended within 24 hours")));
+    if view.ended.is_empty() {
+        text.push_str("  nothing\n");
+    } else {
+        text.push_str(&rollout_table(&view.ended));
+    }
+    text
+}
+
+/// One rollout under way: where it is, since when, who can help, what is wrong, what to run.
+fn in_canary(canary: &OncallCanary, now: jiff::Timestamp) -> String {
+    let mut text = format!(
+        "  {} {} → {}   {} at {}%, {}, by {}: {}\n",
+        paint(STRONG, &canary.pack),
+        canary.stable,
+        paint(TRIAL, &canary.canary),
+        paint(phase_style(canary.phase), canary.phase.as_str()),
+        percent(canary.weight),
+        ago(canary.started_at, now),
+        canary.started_by,
+        canary.reason,
+    );
+    let mut line = |name: &str, value: String| text.push_str(&format!("    {name:<16} {value}\n"));
+    for hold in &canary.holds {
+        let since = ago(hold.since, now);
+        let hold = format!("{} since {since}: {}; cleared by {}", hold.shown, hold.reason, hold.cleared_by);
+        line("on hold", paint(LOOK, hold));
+    }
+    if let Some(worst) = &canary.worst {
+        let WorstView { metric, status, stable_shown, canary_shown, .. } = worst;
+        line("worst metric", format!("{metric} {status}: {canary_shown}, stable {stable_shown}"));
+    }
+    if let Some(closest) = &canary.closest {
+        let ClosestView { metric, rule, state, how_sure } = closest;
+        let sure = percent((how_sure * 100.0).round());
+        line("closest gate", format!("{metric} {rule}: {state}, {sure}% of the evidence that fails it"));
+    }
+    if let Some(check) = &canary.last_check {
+        line("last check", format!("{} {}: {}", check.outcome, ago(check.at, now), check.summary));
+    }
+    line("owner", canary.owner.clone().unwrap_or_else(|| "-".to_owned()));
+    line("escalate to", canary.escalation.clone().unwrap_or_else(|| "-".to_owned()));
+    for OncallCommand { what, command } in &canary.commands {
+        line(&what.to_lowercase(), command.clone());
     }
     text
 }

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::control::{Control, LoadError, Salts};
 use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, Upstream, UpstreamError, UpstreamSettings};
 use crate::ingest::Ingest;
+use crate::notify::link::{LinkKeyError, Links};
 use crate::notify::{Notifier, NotifyError};
 use crate::otlp::Otlp;
 use crate::otlp::meaning::Own;
@@ -112,6 +113,9 @@ pub enum StartError {
     /// The receivers of notifications cannot be set up.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// The key of signed links cannot be used.
+    #[error(transparent)]
+    Link(#[from] LinkKeyError),
 }
 
 /// A running server; dropping it stops it at once, [`Server::shutdown`] stops it in order.
@@ -150,13 +154,17 @@ impl Server {
         let resolver = Arc::new(Resolver::new(pins, clock, signals));
         let control = Control::load(store.clone(), Arc::clone(&resolver), salts, &settings.data_dir).await?;
         let gateway = Arc::new(Gateway::new(resolver, upstream, gateway_settings(settings, ids.clone())));
-        let notifier = Notifier::load(Arc::clone(&control), settings.notify.clone(), seed).await?;
+        let base = settings.control.public_url.as_deref();
+        let links = Arc::new(Links::open(&settings.data_dir, base, settings.notify.link_lifetime)?);
+        let of_people = settings.notify.clone();
+        let notifier = Notifier::load(Arc::clone(&control), Arc::clone(&links), of_people, seed).await?;
         let notifier = Arc::new(notifier);
         let (stop, stopped) = watch::channel(false);
         let parts = Arc::new(Parts {
             control: Arc::clone(&control),
             gateway: Arc::clone(&gateway),
             notifier: Arc::clone(&notifier),
+            links,
             reporter: ingest.reporter(),
             ingest: Arc::clone(ingest.counts()),
             ids,

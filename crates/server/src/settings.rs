@@ -75,6 +75,8 @@ pub struct ControlSettings {
     pub listen: SocketAddr,
     /// Names besides localhost under which a loopback listener may be asked.
     pub hosts: Vec<String>,
+    /// The address under which people reach it, for links in messages.
+    pub public_url: Option<String>,
     /// Keys that open the control plane; without any, a listener on loopback is open.
     pub keys: Vec<ControlKey>,
 }
@@ -321,11 +323,23 @@ impl Settings {
 fn control(reader: &mut Reader<'_>, options: &Options) -> ControlSettings {
     let flag = options.control_listen.clone().map(|value| ("--control-listen", value));
     let listen = reader.value("control.listen", flag, "127.0.0.1:8981", address);
-    let hosts = reader.list("control.hosts", |name| {
+    let mut hosts = reader.list("control.hosts", |name| {
         let fits =
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
         if fits { Ok(name.to_owned()) } else { Err("is no name of a host".to_owned()) }
     });
+    let public_url =
+        reader.optional("control.publicUrl").and_then(|(text, origin)| match public_host(&text) {
+            Ok(host) => {
+                // Whoever follows a link asks for this name, also through a proxy to a loopback listener.
+                hosts.push(host);
+                Some(text)
+            }
+            Err(message) => {
+                reader.problem(&origin, "control.publicUrl", &message, None);
+                None
+            }
+        });
     let mut keys = reader.keys("control.keys");
     if let Some(secret) = reader.secret("SERIN_CONTROL_KEY") {
         if secret.len() < SHORTEST_KEY {
@@ -349,7 +363,7 @@ fn control(reader: &mut Reader<'_>, options: &Options) -> ControlSettings {
         let hint = "set SERIN_CONTROL_KEY or `control.keys`, or listen on 127.0.0.1";
         reader.problem(&place, "control.listen", &message, Some(hint));
     }
-    ControlSettings { listen, hosts, keys }
+    ControlSettings { listen, hosts, public_url, keys }
 }
 
 /// The provider's key: from a variable that a setting names, from a file, or from `SERIN_PROVIDER_API_KEY`.
@@ -394,6 +408,15 @@ fn provider_key(reader: &mut Reader<'_>) -> Option<Secret> {
         return None;
     }
     Some(Secret::new(key))
+}
+
+/// The host of the address under which people reach the control plane.
+fn public_host(text: &str) -> Result<String, String> {
+    let wrong = || "is no address such as https://serin.example.com".to_owned();
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
+    let authority = uri.authority().filter(|authority| is_web && !authority.as_str().contains('@'));
+    Ok(authority.ok_or_else(wrong)?.host().to_owned())
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -10,16 +10,20 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt};
 use serde::Deserialize;
 use serin_core::ids::PackName;
+use serin_core::rollout::HoldCause;
 use serin_core::units::HoldFor;
 use tokio::sync::{broadcast, watch};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::error::ApiError;
+use super::overview::{closest, worst};
 use super::read::{NoParams, Params, limit, pack_name, rollout_id};
+use super::recent::{Look, MaxAge};
 use super::rollouts::summaries;
-use super::types::{AuditPage, AuditVerified, OncallView, StreamEvent};
+use super::types::{AuditPage, AuditVerified, OncallCanary, OncallCommand, OncallView, StreamEvent};
 use crate::control::Event as Change;
+use crate::notify::message::commands_of_canary;
 use crate::store::{AuditFilter, RolloutFilter, VerifyError};
 
 /// How far on-call looks back.
@@ -142,7 +146,39 @@ pub(super) async fn oncall(
     let snapshot = app.resolver().snapshot();
     let forced =
         snapshot.packs.values().filter(|pack| pack.route.forced).map(|pack| pack.name.to_string()).collect();
-    Ok(Json(OncallView { active, ended, forced, as_of: now }))
+    let mut canaries = Vec::new();
+    for name in app.control.names().await {
+        let Some((state, ..)) = app.control.standing(&name).await else { continue };
+        let Some((_, active)) = state.active() else { continue };
+        let look = app.recent.look(&app, &name, MaxAge(Duration::ZERO)).await?;
+        canaries.extend(canary(&look, active.holds.keys().copied()));
+    }
+    Ok(Json(OncallView { canaries, active, ended, forced, as_of: now }))
+}
+
+/// What on-call needs to know about the rollout of a pack; nothing if it ended just before the look.
+fn canary(look: &Look, causes: impl Iterator<Item = HoldCause>) -> Option<OncallCanary> {
+    let rollout = look.detail.rollout.as_ref().filter(|rollout| rollout.end.is_none())?;
+    let commands = commands_of_canary(&rollout.pack, causes);
+    let command = |(what, command): (&str, String)| OncallCommand { what: what.to_owned(), command };
+    Some(OncallCanary {
+        pack: rollout.pack.clone(),
+        rollout: rollout.id.clone(),
+        stable: rollout.stable.clone(),
+        canary: rollout.canary.clone(),
+        phase: rollout.phase,
+        weight: rollout.weight,
+        started_at: rollout.started_at,
+        started_by: rollout.started_by.clone(),
+        reason: rollout.reason.clone(),
+        owner: look.detail.owner.clone(),
+        escalation: look.detail.escalation.clone(),
+        worst: worst(&rollout.metrics),
+        closest: closest(&rollout.gates),
+        holds: rollout.holds.clone(),
+        last_check: rollout.last_check.clone(),
+        commands: commands.into_iter().map(command).collect(),
+    })
 }
 
 /// Which changes are streamed.

@@ -7,6 +7,7 @@ pub mod error;
 pub mod events;
 pub mod guard;
 mod health;
+mod link;
 pub mod listen;
 mod notify;
 pub mod ofrep;
@@ -48,6 +49,7 @@ use crate::gateway::{Gateway, Ids};
 use crate::ingest::{IngestCounts, Reporter};
 use crate::notify::Notifier;
 use crate::otlp::Otlp;
+use crate::notify::link::Links;
 use crate::resolve::Resolver;
 
 /// Everything that answering a request needs.
@@ -63,6 +65,8 @@ pub struct Parts {
     pub ingest: Arc<IngestCounts>,
     /// Tells people what happened.
     pub notifier: Arc<Notifier>,
+    /// Reads signed links.
+    pub links: Arc<Links>,
     /// Where new ids come from.
     pub ids: Ids,
     /// What evaluating flags needs besides the packs.
@@ -133,7 +137,9 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(notify::test))
         .routes(routes!(notify::dead))
         .routes(routes!(notify::retry_dead));
-    OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", v1)
+    OpenApiRouter::with_openapi(Description::openapi())
+        .nest("/api/v1", v1)
+        .routes(routes!(link::show, link::carry_out))
 }
 
 fn data_routes() -> OpenApiRouter<App> {

@@ -83,7 +83,7 @@ fn active(look: &Look) -> Option<ActiveView> {
     })
 }
 
-fn worst(metrics: &[MetricView]) -> Option<WorstView> {
+pub(super) fn worst(metrics: &[MetricView]) -> Option<WorstView> {
     let badness = |metric: &&MetricView| {
         let status = match metric.status {
             MetricStatus::Degraded => 4,
@@ -110,7 +110,7 @@ fn worst(metrics: &[MetricView]) -> Option<WorstView> {
     })
 }
 
-fn closest(gates: &[GateView]) -> Option<ClosestView> {
+pub(super) fn closest(gates: &[GateView]) -> Option<ClosestView> {
     let judged = gates.iter().filter(|gate| gate.state != GateState::NotApplicable);
     let closest = judged.max_by(|a, b| a.how_sure.total_cmp(&b.how_sure))?;
     Some(ClosestView {

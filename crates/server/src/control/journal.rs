@@ -7,7 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serin_core::ids::{Actor, PackName};
+use serin_core::command::Refused;
+use serin_core::ids::{Actor, PackName, RolloutId};
+use serin_core::pack::PackState;
 
 /// The file in the data directory.
 pub const FILE: &str = "rollbacks.journal";
@@ -23,6 +25,24 @@ pub struct Pending {
     pub reason: String,
     /// When it took effect.
     pub at: Timestamp,
+    /// The one rollout that it is about; without it, whichever is under way.
+    #[serde(default)]
+    pub rollout: Option<RolloutId>,
+}
+
+impl Pending {
+    /// Checks that the rollout that it is about is still under way.
+    ///
+    /// # Errors
+    /// [`Refused`] when it is over.
+    pub(super) fn still_concerns(&self, pack: &PackState) -> Result<(), Refused> {
+        let Some(only) = &self.rollout else { return Ok(()) };
+        if pack.active().is_some_and(|(rollout, _)| rollout.id == *only) {
+            Ok(())
+        } else {
+            Err(Refused::Idle { command: "roll back", pack: pack.name.to_string() })
+        }
+    }
 }
 
 /// The file and what it holds.
@@ -113,6 +133,7 @@ mod tests {
             actor: Actor::named("ana"),
             reason: "worse".to_owned(),
             at: Timestamp::from_second(1_800_000_000).unwrap(),
+            rollout: None,
         };
         let journal = Journal::open(&path).unwrap();
         journal.note(entry("support")).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serin_core::command::{Command, Order, Refused, command, needs_plan_of};
-use serin_core::ids::{Actor, PackName};
+use serin_core::ids::{Actor, PackName, RolloutId};
 
 use super::commit::{Beside, NotCommitted, ROLLBACK_WITHIN};
 use super::journal::Pending;
@@ -59,12 +59,43 @@ impl Control {
                 actor: actor.clone(),
                 reason: reason.to_owned(),
                 at: self.clock.now(),
+                rollout: None,
             };
             return self.roll_back_now(&managed, entry).await;
         }
         let mut managed = managed.lock().await;
         self.carry_out(&mut managed, what, actor, reason, self.clock.now()).await?;
         Ok(Carried::Recorded)
+    }
+
+    /// Rolls back one rollout and nothing else: neither a later one of its pack, nor a completed one.
+    ///
+    /// It is in force before it is recorded, as any rollback is.
+    ///
+    /// # Errors
+    /// [`OrderError::Refused`] when the rollout is not under way.
+    pub async fn roll_back_only(
+        &self,
+        rollout: &RolloutId,
+        actor: &Actor,
+        reason: &str,
+    ) -> Result<Carried, OrderError> {
+        let over = || Refused::Idle { command: "roll back", pack: rollout.to_string() };
+        let snapshot = self.resolver.snapshot();
+        let pack = snapshot
+            .packs
+            .values()
+            .find(|pack| pack.route.split.as_ref().is_some_and(|split| split.rollout == *rollout));
+        let pack = pack.ok_or_else(over)?.name.as_ref().clone();
+        let managed = self.managed(&pack).await.ok_or_else(|| OrderError::UnknownPack(pack.clone()))?;
+        let entry = Pending {
+            pack,
+            actor: actor.clone(),
+            reason: reason.to_owned(),
+            at: self.clock.now(),
+            rollout: Some(rollout.clone()),
+        };
+        self.roll_back_now(&managed, entry).await
     }
 
     /// Whether a pack has a split in force, as the request path sees it.
@@ -81,6 +112,7 @@ impl Control {
         self.force(&entry.pack, true);
         let recorded = tokio::time::timeout(ROLLBACK_WITHIN, async {
             let mut managed = managed.lock().await;
+            entry.still_concerns(&managed.state)?;
             self.carry_out(&mut managed, Command::Rollback, &entry.actor, &entry.reason, entry.at).await
         })
         .await;
@@ -139,8 +171,14 @@ impl Control {
                 tracing::warn!(%pack, error = %Chain(&error), "the rollback of {pack} is still not recorded");
                 continue;
             }
-            match self.carry_out(&mut managed, Command::Rollback, &entry.actor, &entry.reason, entry.at).await
-            {
+            let recorded = match entry.still_concerns(&managed.state) {
+                Ok(()) => {
+                    self.carry_out(&mut managed, Command::Rollback, &entry.actor, &entry.reason, entry.at)
+                        .await
+                }
+                Err(over) => Err(over.into()),
+            };
+            match recorded {
                 // Idle: it was recorded before the process ended, or the rollout ended otherwise.
                 Ok(()) | Err(OrderError::Refused(_)) => {
                     drop(managed);

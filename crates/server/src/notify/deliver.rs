@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::backoff::Backoff;
 use super::client::{Client, Outgoing, Reach, Undelivered};
 use super::event::Event;
+use super::link::Links;
 use super::message::{Holds, Message};
 use super::picture::Picture;
 use super::receiver::{Channel, NotifySettings, Receiver};
@@ -43,6 +44,7 @@ const MOST_RETRIED: u32 = 100;
 pub struct Notifier {
     control: Arc<Control>,
     client: Client,
+    links: Arc<Links>,
     settings: NotifySettings,
     workers: Vec<Worker>,
 }
@@ -121,6 +123,7 @@ impl Notifier {
     /// [`NotifyError`] when the store or TLS fails.
     pub async fn load(
         control: Arc<Control>,
+        links: Arc<Links>,
         settings: NotifySettings,
         seed: u64,
     ) -> Result<Self, NotifyError> {
@@ -148,7 +151,7 @@ impl Notifier {
             let desk = Mutex::new(Desk { stored: delivery.done, delivery, backoff });
             workers.push(Worker { receiver: receiver.clone(), desk, counts: Counts::default() });
         }
-        Ok(Self { control, client, settings, workers })
+        Ok(Self { control, client, links, settings, workers })
     }
 
     /// Tells receivers for as long as the server runs; a slow one keeps no other one waiting.
@@ -313,7 +316,10 @@ impl Notifier {
             open: in_force.iter().map(|(cause, _)| severity(*cause)).collect(),
             cleared: event.hold_cause().filter(|_| event.may_close()).map(severity),
         };
-        let message = Message::new(event, &picture, None, holds);
+        let link = picture
+            .canary_of(&event)
+            .and_then(|canary| self.links.rollback(&canary.id, &receiver.label(), &event.id, now));
+        let message = Message::new(event, &picture, link, holds);
         Ok(as_sent(receiver, &message, wanted, now))
     }
 

@@ -250,35 +250,48 @@ fn commands(event: &Event, picture: &Picture) -> Vec<(&'static str, String)> {
     if event.kind == Kind::Test {
         return vec![("See what is in canary", "serin oncall".to_owned())];
     }
-    let order = |order: &str| format!("serin {order} {pack} --reason \"…\"");
-    let mut commands = vec![("Look", format!("serin status {pack}"))];
-    match picture.canary_of(event) {
-        Some(canary) => {
-            commands.push(("Roll back", order("rollback")));
-            for (cause, _) in &canary.holds {
-                match cause {
-                    HoldCause::ApprovalDue => commands.push(("Approve the step", order("approve"))),
-                    HoldCause::Paused => commands.push(("Go on", order("resume"))),
-                    HoldCause::AtRisk
-                    | HoldCause::NoData
-                    | HoldCause::Unproven
-                    | HoldCause::StableFails
-                    | HoldCause::Degraded
-                    | HoldCause::SampleRatio
-                    | HoldCause::ProviderUnreachable
-                    | HoldCause::NoBaseline
-                    | HoldCause::Deadline
-                    | HoldCause::Unobserved => commands.push(("Go on all the same", order("promote"))),
-                    HoldCause::ForcedStable => {}
-                }
-            }
-            commands.dedup();
-        }
-        None => match event.kind {
-            Kind::Audited(Action::RolledBack) => commands.push(("Try it again", order("retry"))),
-            Kind::Audited(Action::Completed) => commands.push(("Go back all the same", order("rollback"))),
-            Kind::Audited(_) | Kind::Test => {}
-        },
+    if let Some(canary) = picture.canary_of(event) {
+        return commands_of_canary(pack, canary.holds.iter().map(|(cause, _)| *cause));
+    }
+    let mut commands = vec![("Look", look(pack))];
+    match event.kind {
+        Kind::Audited(Action::RolledBack) => commands.push(("Try it again", order("retry", pack))),
+        Kind::Audited(Action::Completed) => commands.push(("Go back all the same", order("rollback", pack))),
+        Kind::Audited(_) | Kind::Test => {}
     }
     commands
+}
+
+/// What to run about a rollout under way: what it does, and the command.
+pub fn commands_of_canary(pack: &str, holds: impl Iterator<Item = HoldCause>) -> Vec<(&'static str, String)> {
+    let mut commands = vec![("Look", look(pack)), ("Roll back", order("rollback", pack))];
+    for cause in holds {
+        let command = match cause {
+            HoldCause::ApprovalDue => ("Approve the step", order("approve", pack)),
+            HoldCause::Paused => ("Go on", order("resume", pack)),
+            HoldCause::AtRisk
+            | HoldCause::NoData
+            | HoldCause::Unproven
+            | HoldCause::StableFails
+            | HoldCause::Degraded
+            | HoldCause::SampleRatio
+            | HoldCause::ProviderUnreachable
+            | HoldCause::NoBaseline
+            | HoldCause::Deadline
+            | HoldCause::Unobserved => ("Go on all the same", order("promote", pack)),
+            HoldCause::ForcedStable => continue,
+        };
+        if !commands.contains(&command) {
+            commands.push(command);
+        }
+    }
+    commands
+}
+
+fn look(pack: &str) -> String {
+    format!("serin status {pack}")
+}
+
+fn order(order: &str, pack: &str) -> String {
+    format!("serin {order} {pack} --reason \"…\"")
 }

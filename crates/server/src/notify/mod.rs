@@ -14,6 +14,7 @@ pub mod backoff;
 pub mod client;
 mod deliver;
 pub mod event;
+pub mod link;
 pub mod message;
 pub mod pagerduty;
 pub mod picture;

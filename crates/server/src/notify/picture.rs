@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serin_core::ids::{PackName, RolloutId};
 use serin_core::parse::parse;
 use serin_core::plan::People;
-use serin_core::rollout::{Hold, HoldCause, Rollout};
+use serin_core::rollout::{Active, Hold, HoldCause, Rollout};
 use serin_core::units::HoldFor;
 use serin_core::weight::Weight;
 
@@ -59,15 +59,7 @@ impl Picture {
         for pack in control.names().await {
             let Some((state, _, _)) = control.standing(&pack).await else { continue };
             let Some((rollout, active)) = state.active() else { continue };
-            canaries.push(Canary {
-                pack,
-                id: rollout.id.clone(),
-                version: rollout.canary.to_string(),
-                weight: rollout.weight(),
-                since: rollout.started_at,
-                by: rollout.started_by.to_string(),
-                holds: active.holds.iter().map(|(cause, hold)| (*cause, hold.clone())).collect(),
-            });
+            canaries.push(Canary::of(&pack, rollout, active));
         }
         Ok(Self {
             rollout: stored.map(|stored| stored.rollout),
@@ -85,6 +77,19 @@ impl Picture {
 }
 
 impl Canary {
+    /// A rollout under way as it stands.
+    pub fn of(pack: &PackName, rollout: &Rollout, active: &Active) -> Self {
+        Self {
+            pack: pack.clone(),
+            id: rollout.id.clone(),
+            version: rollout.canary.to_string(),
+            weight: rollout.weight(),
+            since: rollout.started_at,
+            by: rollout.started_by.to_string(),
+            holds: active.holds.iter().map(|(cause, hold)| (*cause, hold.clone())).collect(),
+        }
+    }
+
     /// One line for people: `support 2.0.0 at 20% for 3h (since 2026-11-02 09:00 UTC, by ana), on hold: degraded`.
     pub fn line(&self, now: Timestamp) -> String {
         let causes: Vec<String> = self.holds.iter().map(|(cause, _)| cause.to_string()).collect();

@@ -19,6 +19,8 @@ pub struct NotifySettings {
     pub hold_lasts: HoldFor,
     /// How long delivery of one event is tried before it goes to the dead letters.
     pub give_up_after: HoldFor,
+    /// How long the links of a message work.
+    pub link_lifetime: HoldFor,
 }
 
 /// Somebody who is told.

@@ -24,6 +24,7 @@ pub(super) fn notify(reader: &mut Reader<'_>) -> NotifySettings {
         severities: severities(reader),
         hold_lasts: reader.value("notify.holdLasts", None, "8h", at_least_a_minute),
         give_up_after: reader.value("notify.giveUpAfter", None, "24h", at_least_a_minute),
+        link_lifetime: reader.value("notify.linkLifetime", None, "24h", at_least_a_minute),
     }
 }
 

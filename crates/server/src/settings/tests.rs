@@ -40,6 +40,7 @@ fn without_anything_the_defaults_hold() {
       severities: {}  # default
       holdLasts: 8h  # default
       giveUpAfter: 24h  # default
+      linkLifetime: 24h  # default
     provider:
       baseUrl: https://api.openai.com/v1  # default
       connectTimeout: 10s  # default

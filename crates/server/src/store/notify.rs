@@ -147,6 +147,29 @@ impl Store {
         rows.iter().map(letter).collect::<Result<_, Cause>>().during(READ, &id)
     }
 
+    /// When a link was used; nothing for one that was not.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn link_used_at(&self, id: &str) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT used_at FROM link_used WHERE id = $1";
+        let rows = self.db.fetch(sql, args![id]).await.during("read the use of link", &id)?;
+        rows.first().map(|row| row.time(0)).transpose().during("read the use of link", &id)
+    }
+
+    /// Notes that a link was used; the first use counts.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn use_link(&self, id: &str, label: &str, at: Timestamp) -> Result<(), StoreError> {
+        const USE: &str = "note the use of link";
+        let mut tx = self.db.begin().await.during(USE, &id)?;
+        let sql =
+            "INSERT INTO link_used (id, label, used_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
+        tx.execute(sql, args![id, label, at]).await.during(USE, &id)?;
+        tx.commit().await.during(USE, &id)
+    }
+
     /// Forgets a receiver with its dead letters.
     ///
     /// # Errors

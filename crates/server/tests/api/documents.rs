@@ -47,7 +47,8 @@ async fn every_path_that_is_described_is_served() {
             .replace("{id}", "support-prompts-r1")
             .replace("{key}", "support-prompts")
             .replace("{order}", "pause")
-            .replace("{receiver}", "oncall");
+            .replace("{receiver}", "oncall")
+            .replace("{token}", "none");
         let is_data = ["/v1/", "/ofrep/", "/otlp/"].iter().any(|plane| path.starts_with(plane));
         let to = if is_data { app.server.data_addr() } else { app.server.control_addr() };
         for method in item.as_object().unwrap().keys() {

@@ -5,6 +5,7 @@ mod data_plane;
 mod documents;
 mod guards;
 mod lifecycle;
+mod link;
 mod notify;
 mod ofrep;
 mod otlp;

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serin_core::audit::AuditEntry;
 use utoipa::ToSchema;
 
-use super::rollout::RolloutSummary;
+use super::check::CheckSummaryView;
+use super::overview::{ClosestView, WorstView};
+use super::rollout::{HoldView, Phase, RolloutSummary};
 
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -77,6 +79,9 @@ pub struct AuditVerified {
 /// What is in canary, what was rolled back lately, and what is forced.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OncallView {
+    /// What is in canary now, with who can help and what to run.
+    #[serde(default)]
+    pub canaries: Vec<OncallCanary>,
     /// Rollouts under way.
     pub active: Vec<RolloutSummary>,
     /// Rollouts that ended within the last 24 hours, newest first.
@@ -86,6 +91,53 @@ pub struct OncallView {
     /// When this was read.
     #[schema(value_type = String, format = DateTime)]
     pub as_of: Timestamp,
+}
+
+/// A rollout under way, as on-call needs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OncallCanary {
+    /// The pack.
+    pub pack: String,
+    /// The rollout.
+    pub rollout: String,
+    /// The version that everyone had.
+    pub stable: String,
+    /// The version that is tried.
+    pub canary: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Set share of new sessions that get the canary, in percent.
+    pub weight: f64,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// Who applied it.
+    pub started_by: String,
+    /// Why.
+    pub reason: String,
+    /// Who owns the pack.
+    pub owner: Option<String>,
+    /// Who is told when something needs a person.
+    pub escalation: Option<String>,
+    /// The metric that stands worst.
+    pub worst: Option<WorstView>,
+    /// The gate with the most evidence against the canary.
+    pub closest: Option<ClosestView>,
+    /// What keeps it from advancing.
+    pub holds: Vec<HoldView>,
+    /// The last check; absent before the first one.
+    pub last_check: Option<CheckSummaryView>,
+    /// What to run.
+    pub commands: Vec<OncallCommand>,
+}
+
+/// Something to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OncallCommand {
+    /// What it does.
+    pub what: String,
+    /// The command.
+    pub command: String,
 }
 
 /// One message of the stream of changes.

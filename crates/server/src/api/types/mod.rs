@@ -14,7 +14,9 @@ mod problem;
 mod rollout;
 mod word;
 
-pub use audit::{AuditEntryView, AuditPage, AuditVerified, OncallView, StreamEvent};
+pub use audit::{
+    AuditEntryView, AuditPage, AuditVerified, OncallCanary, OncallCommand, OncallView, StreamEvent,
+};
 pub use check::{
     CheckList, CheckOutcome, CheckSummaryView, CheckView, GateState, GateView, IntervalView, MetricStatus,
     MetricTier, MetricUnit, MetricView, ReplayView, SeriesOfMetric, SeriesPoint, SeriesView, Verdict,
