@@ -48,8 +48,8 @@ use crate::dashboard;
 use crate::gateway::{Gateway, Ids};
 use crate::ingest::{IngestCounts, Reporter};
 use crate::notify::Notifier;
-use crate::otlp::Otlp;
 use crate::notify::link::Links;
+use crate::otlp::Otlp;
 use crate::resolve::Resolver;
 
 /// Everything that answering a request needs.
