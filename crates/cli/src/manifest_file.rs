@@ -199,17 +199,6 @@ fn examine_manifest(path: &Path, source: &Source<'_>) -> Findings {
         let at = place_of(source.text, &found.path);
         details.push(source.detail(Severity::Warning, &found.path, at, &found.message, Some(&found.hint)));
     }
-    for path in parsed.plan.not_yet_runnable() {
-        let message = "is checked, but this release cannot ship it";
-        let hint = "remove the block, or use canaryWeight and stepWeight";
-        details.push(source.detail(
-            Severity::Warning,
-            path,
-            place_of(source.text, path),
-            message,
-            Some(hint),
-        ));
-    }
     let mut json = parse::to_json(source.text).expect("a manifest that parses is readable");
     let pack = match parsed.source {
         None => None,

@@ -89,6 +89,12 @@ pub(crate) async fn run(args: &SimulateArgs) -> anyhow::Result<Exit> {
             .hint("there is nothing to simulate: everyone gets the new version at once")
             .into());
     }
+    let unknown = scenario.unknown_segments(&loaded.plan);
+    if !unknown.is_empty() {
+        let names: Vec<&str> = loaded.plan.segments.iter().map(|segment| segment.name.as_str()).collect();
+        let message = format!("scenario {} has sessions of {}", scenario.name, unknown.join(", "));
+        return Err(Told::new(message).hint(format!("the manifest has {}", names.join(", "))).into());
+    }
     let mut manifest = loaded.json;
     if let Some(spec) = manifest.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
         // The prompts change nothing here, and each rollout would read them.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serin_server::api::types::{
     GateState, GateView, HoldView, MetricStatus, MetricView, PackDetail, Phase, ProgressView, RolloutView,
+    WeightChangeBy,
 };
 
 use crate::terminal::{BAD, Cell, GOOD, LOOK, QUIET, STRONG, TRIAL, Table, ago, bar, duration, paint};
@@ -38,12 +39,14 @@ pub(crate) fn idle(pack: &PackDetail) -> String {
 pub(crate) fn rollout(view: &RolloutView, depth: Depth) -> String {
     let mut text = head(view);
     text.push_str(&weight(view));
+    text.push_str(&schedule(view));
     if let Some(progress) = &view.progress {
         text.push_str(&checks(view, progress));
     }
     text.push_str(&holds(&view.holds, view.as_of));
     text.push_str(&notes(view, depth));
     text.push('\n');
+    text.push_str(&segments(view));
     text.push_str(&gates(&view.gates));
     text.push_str(&metrics(view, depth));
     text.push_str(&exposure(view));
@@ -90,7 +93,10 @@ fn head(view: &RolloutView) -> String {
 
 fn next(view: &RolloutView, progress: &ProgressView) -> String {
     let what = match progress.next.step {
-        Some(_) => format!("{}%", percent(progress.next.weight)),
+        Some(step) => view
+            .steps
+            .get(usize::from(step))
+            .map_or_else(|| format!("{}%", percent(progress.next.weight)), |step| step.shown.clone()),
         None => "completed".to_owned(),
     };
     match progress.next.at {
@@ -120,6 +126,69 @@ fn weight(view: &RolloutView) -> String {
     }
     if !served.is_empty() {
         text.push_str(&format!("  measured {}", served.join(", ")));
+    }
+    text.push('\n');
+    text
+}
+
+/// The window in force, and the next change of weight that a window brings.
+fn schedule(view: &RolloutView) -> String {
+    let Some(progress) = &view.progress else { return String::new() };
+    let by_window = progress.next_change.as_ref().filter(|change| change.by == WeightChangeBy::Window);
+    if progress.window.is_none() && by_window.is_none() {
+        return String::new();
+    }
+    let window = progress.window.as_deref().unwrap_or("no window is open");
+    let next = match by_window {
+        Some(change) => format!(
+            "next: {}% in {}, at {}",
+            percent(change.weight),
+            duration(seconds_up(change.at.duration_since(view.as_of).as_millis())),
+            change.at.strftime("%F %H:%M UTC")
+        ),
+        None if view.holds.is_empty() => "it does not set the weight of this step".to_owned(),
+        None => "on hold no window raises the weight".to_owned(),
+    };
+    format!("  window    {window} · {next}\n")
+}
+
+/// Each segment with its weight and what its gates read; nothing where the manifest names none.
+fn segments(view: &RolloutView) -> String {
+    if view.segments.is_empty() {
+        return String::new();
+    }
+    let headings = ["SEGMENT", "WEIGHT>", "STABLE>", "CANARY>", "MATURED>", "GATES", "MEMBERS"];
+    let mut table = Table::new(&headings).indented();
+    let mut unreadable = Vec::new();
+    for segment in &view.segments {
+        let gates: Vec<String> = segment
+            .gates
+            .iter()
+            .map(|gate| format!("{} {} {}", gate.metric, gate.shown, gate.state))
+            .collect();
+        let worst = segment.gates.iter().find(|gate| gate_style(gate.state) == BAD);
+        let is_bad = segment.degraded || worst.is_some();
+        let weight = segment.weight.map_or_else(|| "-".to_owned(), |weight| format!("{}%", percent(weight)));
+        table.row([
+            Cell::left(&segment.name).style(if is_bad { BAD } else { Style::new() }),
+            Cell::right(weight).style(TRIAL),
+            Cell::right(thousands(segment.sessions.stable)),
+            Cell::right(thousands(segment.sessions.canary)),
+            Cell::right(thousands(segment.matured.canary)),
+            Cell::left(gates.join(", ")).style(if is_bad { BAD } else { QUIET }),
+            Cell::left(&segment.members).style(QUIET),
+        ]);
+        if segment.unreadable > 0 {
+            unreadable.push(format!("{} in {}", segment.name, plural(segment.unreadable, "request")));
+        }
+    }
+    let mut text = table.to_string();
+    if !unreadable.is_empty() {
+        let sentence = format!(
+            "No match for lack of an attribute, or because it has another type: {}.",
+            unreadable.join(", ")
+        );
+        text.push_str(&paragraph(&sentence, LOOK));
     }
     text.push('\n');
     text

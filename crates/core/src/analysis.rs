@@ -4,6 +4,9 @@
 
 mod difference;
 mod gate;
+mod metrics;
+mod scope;
+mod segments;
 mod sight;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,12 +14,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use self::difference::{Difference, differences};
+pub use self::metrics::compare;
+pub(crate) use self::metrics::point_status;
+use self::metrics::{joining_metrics, judge_metrics};
+use self::scope::Scope;
+pub use self::segments::{SegmentReading, by_segment};
 pub use self::sight::{RecentReading, Sight};
 use crate::aggregate::{Counters, Tally};
 use crate::evidence::{Baseline, metrics_of};
+use crate::ids::SegmentName;
 use crate::metric::{Better, Kind, Metric, MetricName, Signal, Tier};
-use crate::plan::{Comparison, Decision, GateRule, OnDegraded, Plan, ProgressWhen};
-use crate::rollout::{Active, HoldCause, Rollout};
+use crate::plan::{Comparison, Decision, GateRule, Plan, ProgressWhen};
+use crate::rollout::{Active, HoldCause};
 use crate::routing::Variant;
 use crate::stats::logspace::LogE;
 use crate::stats::merge::{Alpha, BudgetShares, merge};
@@ -127,8 +136,23 @@ pub struct Analysis {
     pub degraded: BTreeSet<MetricName>,
     /// Metrics whose response rates differ between the variants, so that they no longer count.
     pub guard_tripped: BTreeSet<MetricName>,
+    /// Segments in which a gate is proven to be broken, whatever all segments together show.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub degraded_segments: BTreeSet<SegmentName>,
+    /// Whether the step gives anybody the canary.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub has_canary: bool,
     /// Every metric that has data, stable beside canary.
     pub metrics: Vec<MetricReading>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// What an analysis comes to.
@@ -197,6 +221,9 @@ pub struct GateReading {
     pub log_e: LogE,
     /// Log of the same evidence against stable.
     pub stable_log_e: LogE,
+    /// The segments in which it is on its wrong side, with their values, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wrong_in: Vec<String>,
 }
 
 /// How a metric of the canary stands against stable.
@@ -253,10 +280,13 @@ impl Analysis {
     pub fn summary(&self) -> String {
         let named = |state: GateState| {
             let gates = self.gates.iter().filter(|gate| gate.state == state);
-            gates
-                .map(|gate| format!("{} {} ({})", gate.metric, gate.shown, gate.rule))
-                .collect::<Vec<_>>()
-                .join(", ")
+            let told = gates.map(|gate| match gate.wrong_in.is_empty() {
+                true => format!("{} {} ({})", gate.metric, gate.shown, gate.rule),
+                false => {
+                    format!("{} {} ({}; {})", gate.metric, gate.shown, gate.rule, gate.wrong_in.join(", "))
+                }
+            });
+            told.collect::<Vec<_>>().join(", ")
         };
         match self.verdict {
             Verdict::Fail => self.failure(&named(GateState::Fail)),
@@ -275,6 +305,7 @@ impl Analysis {
                     short.join(", ")
                 }
             }
+            Verdict::Pass if !self.has_canary => "nobody gets the canary in this step".to_owned(),
             Verdict::Pass if self.gates.is_empty() => "no gates; the step has its sessions".to_owned(),
             Verdict::Pass => "every gate passes".to_owned(),
         }
@@ -300,19 +331,13 @@ impl Analysis {
 pub const DEFAULT_MIN_SAMPLES: u64 = 30;
 
 /// Evaluates all gates and compares all metrics; a pure function of what was seen.
-pub fn analyze(
-    plan: &Plan,
-    rollout: &Rollout,
-    active: &Active,
-    evidence: &Evidence,
-    now: Timestamp,
-) -> Analysis {
-    judge(plan, rollout, active, Sight::of(plan, evidence), now)
+pub fn analyze(plan: &Plan, active: &Active, evidence: &Evidence, now: Timestamp) -> Analysis {
+    judge(plan, active, Sight::of(plan, evidence), now)
 }
 
 /// Evaluates all gates and compares all metrics, on no more than what they read; the heart of [`analyze`].
-pub fn judge(plan: &Plan, rollout: &Rollout, active: &Active, seen: Sight<'_>, now: Timestamp) -> Analysis {
-    let scope = gate::Scope::new(plan, rollout, active, &seen);
+pub fn judge(plan: &Plan, active: &Active, seen: Sight<'_>, now: Timestamp) -> Analysis {
+    let scope = Scope::new(plan, active.step, active.baseline.as_ref(), &seen);
     let alpha =
         Alpha::new(1.0 - plan.analysis.confidence).expect("confidence lies between 50 and 99.99 percent");
     let log_limit = alpha.log_limit();
@@ -355,7 +380,15 @@ pub fn judge(plan: &Plan, rollout: &Rollout, active: &Active, seen: Sight<'_>, n
     let is_worse = !worse_metrics.is_empty();
     let culprits = failing.iter().map(|gate| gate.metric.clone()).chain(worse_metrics).collect();
     let step_sessions = scope.step_sessions();
-    let needed = plan.analysis.gates.iter().map(|gate| gate.min_samples).max().unwrap_or(DEFAULT_MIN_SAMPLES);
+    let needed = match scope.has_canary() {
+        true => plan.analysis.gates.iter().map(|gate| gate.min_samples).max().unwrap_or(DEFAULT_MIN_SAMPLES),
+        // A step that gives nobody the canary by construction has nothing to show, and waits for nothing.
+        false => 0,
+    };
+    let several = segments::Several::of(plan, &scope, &gates, log_limit, alpha);
+    for gate in &mut gates {
+        gate.wrong_in = several.wrong_in(gate);
+    }
     let any = |state: GateState| gates.iter().any(|gate| gate.state == state);
     let verdict = if stable_fails {
         Verdict::StableFails
@@ -381,9 +414,12 @@ pub fn judge(plan: &Plan, rollout: &Rollout, active: &Active, seen: Sight<'_>, n
         holds: BTreeMap::new(),
         degraded: BTreeSet::new(),
         guard_tripped,
+        degraded_segments: several.degraded(active),
+        has_canary: scope.has_canary(),
         metrics: seen.metrics.clone(),
     };
     judge_metrics(&mut analysis, plan, active, &scope, alpha);
+    several.hold(&mut analysis, plan, active);
     let ratio = SampleRatio::of(&split_counts(seen.assigned));
     if ratio.is_mismatch() {
         let reason = format!(
@@ -449,123 +485,6 @@ fn tripped_guards(plan: &Plan, active: &Active, seen: &Sight<'_>) -> BTreeSet<Me
 fn split_counts(assigned: &[Assigned]) -> Vec<ShareCount> {
     let share = |weight: Weight| Share::from_bp(weight.bp()).expect("a weight is a share");
     assigned.iter().map(|a| ShareCount { share: share(a.weight), hits: a.canary, misses: a.stable }).collect()
-}
-
-/// With `onDegraded: rollback`, the metrics that are no gates and what speaks against the canary in each.
-///
-/// They join the budget of the gates. Metrics of the low tier only notify, whatever is asked for.
-fn joining_metrics(
-    plan: &Plan,
-    active: &Active,
-    scope: &gate::Scope<'_>,
-    guard_tripped: &BTreeSet<MetricName>,
-) -> Vec<(MetricName, LogE)> {
-    match plan.analysis.on_degraded {
-        OnDegraded::Rollback => {}
-        OnDegraded::Hold | OnDegraded::Notify => return Vec::new(),
-    }
-    let Some(baseline) = &active.baseline else { return Vec::new() };
-    let is_gate = |name: &MetricName| plan.analysis.gates.iter().any(|gate| gate.metric.name == *name);
-    metrics_of(plan)
-        .into_iter()
-        .filter(|metric| {
-            metric.tier > Tier::Low && !is_gate(&metric.name) && !guard_tripped.contains(&metric.name)
-        })
-        .filter_map(|metric| {
-            let constants = baseline.metrics.get(&metric.name)?;
-            let log_e = gate::compare_by_evidence(&metric, scope, constants, 0.0, gate::Side::Worse);
-            Some((metric.name, log_e))
-        })
-        .collect()
-}
-
-/// Judges the metrics that are no gates under an error budget of their own, and sets what follows.
-///
-/// A metric already Degraded stays so until its evidence falls below half the log limit.
-fn judge_metrics(
-    analysis: &mut Analysis,
-    plan: &Plan,
-    active: &Active,
-    scope: &gate::Scope<'_>,
-    alpha: Alpha,
-) {
-    let Some(baseline) = &active.baseline else { return };
-    let is_gate = |name: &MetricName| plan.analysis.gates.iter().any(|gate| gate.metric.name == *name);
-    let before = active.last_check.as_ref().map(|check| &check.degraded);
-    let judged: Vec<(Metric, LogE, LogE)> = metrics_of(plan)
-        .into_iter()
-        .filter(|metric| !analysis.guard_tripped.contains(&metric.name))
-        .filter_map(|metric| {
-            let constants = baseline.metrics.get(&metric.name)?;
-            let worse = gate::compare_by_evidence(&metric, scope, constants, 0.0, gate::Side::Worse);
-            let better = gate::compare_by_evidence(&metric, scope, constants, 0.0, gate::Side::Better);
-            Some((metric, worse, better))
-        })
-        .collect();
-    let named = |pick: fn(&(Metric, LogE, LogE)) -> LogE| -> BTreeSet<MetricName> {
-        let logs: Vec<LogE> = judged.iter().map(pick).collect();
-        let (_, named) = merged(&logs, &vec![1.0; logs.len()], alpha);
-        named.into_iter().map(|index| judged[index].0.name.clone()).collect()
-    };
-    let (worse, better) = (named(|judged| judged.1), named(|judged| judged.2));
-    for (metric, log_worse, _) in &judged {
-        let Some(reading) = analysis.metrics.iter_mut().find(|reading| reading.metric == metric.name) else {
-            continue;
-        };
-        let lingers = before.is_some_and(|before| before.contains(&metric.name))
-            && log_worse.ln() >= analysis.log_limit / 2.0;
-        if worse.contains(&metric.name) || lingers {
-            reading.status = Status::Degraded;
-            if !is_gate(&metric.name) {
-                analysis.degraded.insert(metric.name.clone());
-            }
-        } else if better.contains(&metric.name) {
-            reading.status = Status::Improved;
-        }
-    }
-    let holding: Vec<String> = judged
-        .iter()
-        .filter(|(metric, _, _)| analysis.degraded.contains(&metric.name) && metric.tier > Tier::Low)
-        .filter(|(metric, _, _)| !active.waived.contains(&metric.name))
-        .map(|(metric, _, _)| metric.name.to_string())
-        .collect();
-    if !holding.is_empty() && plan.analysis.on_degraded == OnDegraded::Hold {
-        analysis
-            .holds
-            .insert(HoldCause::Degraded, format!("{} is proven to be worse than stable", holding.join(", ")));
-    }
-}
-
-/// Every metric that has data on either side, stable beside canary.
-pub fn compare(plan: &Plan, shown: &Sides<Tally>) -> Vec<MetricReading> {
-    metrics_of(plan)
-        .iter()
-        .filter_map(|metric| {
-            let (stable, canary) = (shown.stable.value(metric), shown.canary.value(metric));
-            (stable.is_some() || canary.is_some()).then(|| MetricReading {
-                metric: metric.name.clone(),
-                tier: metric.tier,
-                stable,
-                canary,
-                stable_samples: shown.stable.samples(metric),
-                canary_samples: shown.canary.samples(metric),
-                status: point_status(metric, stable, canary),
-            })
-        })
-        .collect()
-}
-
-/// How a metric stands by its point estimates alone.
-pub(crate) fn point_status(metric: &Metric, stable: Option<f64>, canary: Option<f64>) -> Status {
-    let (Some(stable), Some(canary)) = (stable, canary) else { return Status::NoData };
-    // Equal up to what the display can show.
-    let tolerance = stable.abs().max(canary.abs()) * 1e-3;
-    let worse = match metric.better {
-        Better::Higher => canary < stable - tolerance,
-        Better::Lower => canary > stable + tolerance,
-        Better::Watched => (canary - stable).abs() > stable.abs() * 0.1,
-    };
-    if worse { Status::Watch } else { Status::Ok }
 }
 
 /// The rule of a gate as people write it.

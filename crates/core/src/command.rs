@@ -214,6 +214,8 @@ pub fn command(
             let state = draft.active();
             state.holds.retain(|cause, _| cause.is_by_person());
             state.waived.extend(degraded);
+            let segments = active.last_check.iter().flat_map(|check| check.degraded_segments.iter().cloned());
+            state.waived_segments.extend(segments);
             // What the last check found has been passed; only the next one can hold again.
             if let Some(check) = state.last_check.as_mut() {
                 check.holds.clear();

@@ -6,12 +6,13 @@
 
 mod propose;
 mod sight;
+mod timetable;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -26,6 +27,7 @@ use crate::weight::Weight;
 
 pub use propose::{ProposedStep, propose};
 pub use sight::{GateForecast, Sees, Sight};
+pub use timetable::{TimetableEntry, timetable};
 pub use words::{notes, sentences};
 
 /// Canary sessions in a whole rollout below which only a collapse is seen: a 10 % gate then needs 16 % failures.
@@ -237,6 +239,11 @@ impl Flow {
         self.by_weight.values().sum()
     }
 
+    /// Whether anybody of it can get the canary, be there traffic or not.
+    fn has_canary(&self) -> bool {
+        self.by_weight.keys().any(|weight| *weight > Weight::ZERO)
+    }
+
     /// Whether there is a concurrent control.
     fn is_split(&self) -> bool {
         self.by_weight.iter().any(|(weight, rate)| is_split(*weight) && *rate > 0.0)
@@ -377,6 +384,7 @@ impl Walk {
     fn secs_for(&self, need: &Need, flow: &Flow) -> f64 {
         let sessions = need.sessions as f64;
         match need.of {
+            NeedOf::Step | NeedOf::ComparedStep | NeedOf::All if !flow.has_canary() => 0.0,
             NeedOf::ComparedStep if !flow.is_split() => 0.0,
             NeedOf::Step | NeedOf::ComparedStep => sessions / flow.canary() + need.age,
             NeedOf::All => {
@@ -419,7 +427,7 @@ impl Walk {
             steps.push(StepForecast {
                 index: u16::try_from(index).unwrap_or(u16::MAX),
                 phase: step.phase,
-                shown: shown_weight(plan, &step.weight),
+                shown: plan.shown_weight(&step.weight),
                 canary_percent: 100.0 * flow.canary() / flow.all().max(f64::MIN_POSITIVE),
                 approval: step.approval,
                 planned_start,
@@ -532,35 +540,6 @@ fn assumed_baseline(traffic: &Traffic) -> Baseline {
         requests_mean: requests,
         latency_cap_ms: ASSUMED_LATENCY_CAP.secs_f64() * 1_000.0,
         metrics: BTreeMap::new(),
-    }
-}
-
-/// What sets the weight of a step, in words.
-fn shown_weight(plan: &Plan, weight: &StepWeight) -> String {
-    match weight {
-        StepWeight::Ramp(weight) => weight.to_string(),
-        StepWeight::Stage(last) => {
-            let segments = plan.segments.iter().take(last + 1);
-            let named = segments.map(|segment| match segment.weight {
-                crate::plan::SegmentWeight::Fixed(weight) => format!("{} {weight}", segment.name),
-                crate::plan::SegmentWeight::Progressive => segment.name.to_string(),
-            });
-            named.collect::<Vec<_>>().join(", ")
-        }
-        StepWeight::Windows => {
-            let Some(schedule) = &plan.schedule else { return Weight::ZERO.to_string() };
-            let windows =
-                schedule.windows.iter().map(|window| format!("{} {}", window.as_written, window.weight));
-            let windows = windows.collect::<Vec<_>>().join(", ");
-            format!("{windows}, else {}", schedule.otherwise)
-        }
-        StepWeight::RampInBestWindow(weight) => {
-            let windows = plan.schedule.iter().flat_map(|schedule| &schedule.windows);
-            let best = windows.clone().map(|window| window.weight).max();
-            let best: BTreeSet<&str> =
-                windows.filter(|window| Some(window.weight) == best).map(|w| w.as_written.as_str()).collect();
-            format!("{weight}, from {}", best.into_iter().collect::<Vec<_>>().join(" or "))
-        }
     }
 }
 

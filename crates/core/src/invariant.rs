@@ -76,6 +76,9 @@ pub enum Violation {
         /// What would explain it.
         expected: &'static str,
     },
+    /// On hold a window may lower a weight, never raise it.
+    #[error("rollout {0} is on hold, and a window raised its weight")]
+    RaisedOnHold(RolloutId),
     /// A new stable version must be explained by a fact in the audit log.
     #[error("the stable version changed without a recorded completion")]
     UnexplainedStable,
@@ -135,7 +138,27 @@ pub fn check(before: Option<&PackState>, transition: &Transition) -> Result<(), 
         return Err(Violation::UnexplainedStable);
     }
     rollouts_end_for_good(before, transition)?;
+    windows_never_raise_on_hold(before, transition)?;
     weights_are_explained(before, transition)
+}
+
+/// While something holds the rollout, a window lowers the weights or leaves them.
+fn windows_never_raise_on_hold(before: &PackState, transition: &Transition) -> Result<(), Violation> {
+    let (Some((old, _)), Some((new, active))) = (before.active(), transition.pack.active()) else {
+        return Ok(());
+    };
+    if old.id != new.id || active.holds.is_empty() || !has(transition, &[Action::WeightChanged]) {
+        return Ok(());
+    }
+    let within = |most: &[Weight]| new.weights().iter().zip(most).all(|(weight, most)| weight <= most);
+    let nobody = old.weights().iter().all(|weight| *weight == Weight::ZERO);
+    // What a window took to nothing may come back, so that a hold which waits for sessions can end.
+    let came_back = || old.spans.iter().any(|span| span.step == active.step && within(&span.weights));
+    if within(old.weights()) || (nobody && came_back()) {
+        Ok(())
+    } else {
+        Err(Violation::RaisedOnHold(new.id.clone()))
+    }
 }
 
 fn has(transition: &Transition, actions: &[Action]) -> bool {

@@ -25,6 +25,8 @@ pub mod replay;
 pub mod retrospect;
 pub mod rollout;
 pub mod routing;
+pub mod schedule;
+pub mod segment;
 pub mod stats;
 pub mod tick;
 pub mod units;

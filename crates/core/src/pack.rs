@@ -211,6 +211,7 @@ impl Draft {
                 baseline: None,
                 approved: false,
                 waived: Default::default(),
+                waived_segments: Default::default(),
                 guard_tripped: Default::default(),
                 last_at: now,
             })),
@@ -261,6 +262,16 @@ impl Draft {
         let active = self.active();
         active.slice = slice;
         active.cohorts = cohorts;
+    }
+
+    /// Changes the weights in the middle of a step: new cohorts, in the part of the step that it is in.
+    pub(crate) fn change_weights(&mut self, plan: &Plan, weights: Vec<Weight>) {
+        let (now, step, slice) = (self.now, self.active().step, self.active().slice);
+        let cohorts = self.open_cohorts(plan, step, slice, &weights);
+        self.active().cohorts = cohorts;
+        if let Some(rollout) = self.pack.rollout.as_mut() {
+            rollout.spans.push(Span { from: now, step, weights });
+        }
     }
 
     /// Opens a stable and a canary cohort for each segment.

@@ -4,6 +4,8 @@
 //! the lifecycle. Whether the manifest said `canaryWeight`, `steps`, `segments` or `schedule` shows
 //! only in what the steps hold.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{PackName, SegmentName, Version};
@@ -367,25 +369,100 @@ const MOST_SLICES: u64 = 24;
 impl Plan {
     /// The weight of each segment, in the order of [`Plan::segments`], in a step at a point in time.
     ///
+    /// In the last step no segment is above what `holdback` leaves, whatever its own weight is.
+    ///
     /// # Panics
     /// When `step` is not a step of this plan.
     pub fn weights(&self, step: usize, now: Timestamp) -> Vec<Weight> {
-        let ramp = match &self.steps[step].weight {
-            StepWeight::Ramp(weight) | StepWeight::RampInBestWindow(weight) => *weight,
+        match &self.steps[step].weight {
+            StepWeight::Ramp(weight) | StepWeight::RampInBestWindow(weight) => self.ramped(step, *weight),
             StepWeight::Windows => {
-                self.schedule.as_ref().map_or(Weight::ZERO, |schedule| schedule.weight_at(now))
+                let ramp = self.schedule.as_ref().map_or(Weight::ZERO, |schedule| schedule.weight_at(now));
+                self.ramped(step, ramp)
             }
-            StepWeight::Stage(last) => {
-                let own = |(index, segment): (usize, &Segment)| match segment.weight {
-                    SegmentWeight::Fixed(weight) if index <= *last => weight,
-                    SegmentWeight::Fixed(_) | SegmentWeight::Progressive => Weight::ZERO,
-                };
-                return self.segments.iter().enumerate().map(own).collect();
+            StepWeight::Stage(last) => self.staged(*last),
+        }
+    }
+
+    /// Every set of weights that a step can have; more than one where windows set them.
+    ///
+    /// # Panics
+    /// When `step` is not a step of this plan.
+    pub fn weights_possible(&self, step: usize) -> Vec<Vec<Weight>> {
+        match (&self.steps[step].weight, &self.schedule) {
+            (StepWeight::Windows, Some(schedule)) => {
+                schedule.weights().into_iter().map(|ramp| self.ramped(step, ramp)).collect()
             }
+            (StepWeight::Windows, None) => vec![self.ramped(step, Weight::ZERO)],
+            (StepWeight::Ramp(weight) | StepWeight::RampInBestWindow(weight), _) => {
+                vec![self.ramped(step, *weight)]
+            }
+            (StepWeight::Stage(last), _) => vec![self.staged(*last)],
+        }
+    }
+
+    /// The earliest time from `from` on at which a step may start: inside the best windows, where it asks for them.
+    ///
+    /// # Panics
+    /// When `step` is not a step of this plan.
+    pub fn may_start_at(&self, step: usize, from: Timestamp) -> Timestamp {
+        match (&self.steps[step].weight, &self.schedule) {
+            (StepWeight::RampInBestWindow(_), Some(schedule)) => schedule.best_from(from),
+            (
+                StepWeight::RampInBestWindow(_)
+                | StepWeight::Ramp(_)
+                | StepWeight::Stage(_)
+                | StepWeight::Windows,
+                _,
+            ) => from,
+        }
+    }
+
+    /// What sets the weight of a step, in words: `10%`, or `internal_users 100%, beta_users 50%`.
+    pub fn shown_weight(&self, weight: &StepWeight) -> String {
+        let windows = self.schedule.iter().flat_map(|schedule| &schedule.windows);
+        match (weight, &self.schedule) {
+            (StepWeight::Ramp(weight), _) => weight.to_string(),
+            (StepWeight::Stage(last), _) => {
+                let segments = self.segments.iter().take(last + 1);
+                let named = segments.map(|segment| match segment.weight {
+                    SegmentWeight::Fixed(weight) => format!("{} {weight}", segment.name),
+                    SegmentWeight::Progressive => segment.name.to_string(),
+                });
+                named.collect::<Vec<_>>().join(", ")
+            }
+            (StepWeight::Windows, None) => Weight::ZERO.to_string(),
+            (StepWeight::Windows, Some(schedule)) => {
+                let told = windows.map(|window| format!("{} {}", window.as_written, window.weight));
+                let told = told.collect::<Vec<_>>().join(", ");
+                let has_gaps = schedule.has_gaps();
+                if has_gaps { format!("{told}, else {}", schedule.otherwise) } else { told }
+            }
+            (StepWeight::RampInBestWindow(weight), schedule) => {
+                let best = schedule.as_ref().map(Schedule::best);
+                let best = windows.filter(|window| Some(window.weight) == best);
+                let best: BTreeSet<&str> = best.map(|window| window.as_written.as_str()).collect();
+                format!("{weight}, from {}", best.into_iter().collect::<Vec<_>>().join(" or "))
+            }
+        }
+    }
+
+    /// Segments up to an index hold their own weights, later ones are at 0.
+    fn staged(&self, last: usize) -> Vec<Weight> {
+        let own = |(index, segment): (usize, &Segment)| match segment.weight {
+            SegmentWeight::Fixed(weight) if index <= last => weight,
+            SegmentWeight::Fixed(_) | SegmentWeight::Progressive => Weight::ZERO,
         };
+        self.segments.iter().enumerate().map(own).collect()
+    }
+
+    /// The progressive segment gets the ramp, every earlier one the larger of its own weight and the ramp.
+    fn ramped(&self, step: usize, ramp: Weight) -> Vec<Weight> {
+        let is_last = step + 1 == self.steps.len();
+        let most = if is_last { Weight::FULL.saturating_sub(self.holdback) } else { Weight::FULL };
         let weight_of = |segment: &Segment| match segment.weight {
-            SegmentWeight::Fixed(weight) => weight.max(ramp),
-            SegmentWeight::Progressive => ramp,
+            SegmentWeight::Fixed(weight) => weight.max(ramp).min(most),
+            SegmentWeight::Progressive => ramp.min(most),
         };
         self.segments.iter().map(weight_of).collect()
     }
@@ -413,40 +490,15 @@ impl Plan {
     pub fn planned_length(&self) -> HoldFor {
         self.steps.iter().fold(HoldFor::ZERO, |sum, step| sum.plus(step.hold))
     }
-
-    /// The rules of this plan that later releases will run but this one does not, in words.
-    ///
-    /// A plan with any of them can be linted and shown, but not applied.
-    pub fn not_yet_runnable(&self) -> Vec<&'static str> {
-        let mut rules = Vec::new();
-        if self.segments.len() > 1 {
-            rules.push("spec.rollout.segments");
-        }
-        if self.schedule.is_some() {
-            rules.push("spec.rollout.schedule");
-        }
-        rules
-    }
 }
 
-impl Schedule {
-    /// The weight in force at a point in time.
-    pub fn weight_at(&self, now: Timestamp) -> Weight {
-        self.windows.iter().find(|window| window.contains(now)).map_or(self.otherwise, |window| window.weight)
-    }
-}
-
-impl Window {
-    /// Whether a point in time lies inside, by the wall clock of the window's zone.
-    ///
-    /// A zone that the bundled data do not know never matches; parsing refuses such a zone.
-    pub fn contains(&self, now: Timestamp) -> bool {
-        let Ok(zoned) = now.in_tz(&self.zone) else { return false };
-        let minute = u16::try_from(i32::from(zoned.hour()) * 60 + i32::from(zoned.minute())).unwrap_or(0);
-        if self.from_minute < self.to_minute {
-            (self.from_minute..self.to_minute).contains(&minute)
-        } else {
-            minute >= self.from_minute || minute < self.to_minute
+impl Segment {
+    /// Who belongs to it, in words or as the expression of the manifest.
+    pub fn members(&self) -> String {
+        match &self.matcher {
+            Matcher::Expression(text) => text.clone(),
+            Matcher::NamedByAttribute => format!("attributes.segment == \"{}\"", self.name),
+            Matcher::Everyone => "everyone else".to_owned(),
         }
     }
 }

@@ -72,9 +72,6 @@ pub enum Refused {
     /// The rollout block of a version under way differs.
     #[error("version {0} is being rolled out with another rollout block")]
     PlanDiffers(Version),
-    /// The plan uses rules that this release lints but does not run.
-    #[error("{0} cannot be applied by this release, which only lints it")]
-    NotRunnable(String),
 }
 
 impl Refused {
@@ -84,9 +81,6 @@ impl Refused {
             Self::ContentDiffers(_) => "publish the change as a new version",
             Self::PlanDiffers(_) => {
                 "`serin apply --restart` begins a new rollout at step 0 with fresh evidence"
-            }
-            Self::NotRunnable(_) => {
-                "remove the block, or use canaryWeight and stepWeight; `serin lint` checks it as it stands"
             }
         }
     }
@@ -107,10 +101,6 @@ pub fn publish(
         && known.content_digest != digests.content_digest
     {
         return Err(Refused::ContentDiffers(version.clone()));
-    }
-    let not_runnable = plan.not_yet_runnable();
-    if !not_runnable.is_empty() {
-        return Err(Refused::NotRunnable(not_runnable.join(" and ")));
     }
     let Some(state) = state else {
         let mut draft = Draft::first(plan, now);

@@ -19,9 +19,10 @@ use crate::analysis::{
 };
 use crate::audit::AuditEntry;
 use crate::evidence::metrics_of;
+use crate::ids::SegmentName;
 use crate::metric::MetricName;
 use crate::plan::Plan;
-use crate::rollout::{Active, CheckOutcome, CheckSummary, Rollout, Span, State, StepClock};
+use crate::rollout::{Active, CheckOutcome, CheckSummary, Rollout, StepClock};
 use crate::routing::Variant;
 use crate::weight::Weight;
 
@@ -191,6 +192,12 @@ pub struct Seen {
     /// Metrics that the check before had found to be Degraded.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub degraded: BTreeSet<MetricName>,
+    /// Segments that a person had passed by `promote`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub waived_segments: BTreeSet<SegmentName>,
+    /// Segments in which the check before had found a gate to be broken.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub degraded_segments: BTreeSet<SegmentName>,
     /// The last interval, for the gates that are read literally.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub recent: BTreeMap<MetricName, RecentReading>,
@@ -209,6 +216,8 @@ impl Seen {
             waived: active.waived.clone(),
             guard_tripped: active.guard_tripped.clone(),
             degraded: before.map(|check| check.degraded.clone()).unwrap_or_default(),
+            waived_segments: active.waived_segments.clone(),
+            degraded_segments: before.map(|check| check.degraded_segments.clone()).unwrap_or_default(),
             recent: Sight::of(plan, evidence).recent,
             counted: Counted::of(evidence),
         }
@@ -308,20 +317,19 @@ fn repeated(
             summary: String::new(),
             holds: BTreeMap::new(),
             degraded: seen.degraded.clone(),
+            degraded_segments: seen.degraded_segments.clone(),
         }),
         baseline,
         approved: false,
         waived: seen.waived.clone(),
+        waived_segments: seen.waived_segments.clone(),
         guard_tripped: seen.guard_tripped.clone(),
         last_at: analysis.at,
     };
-    let span = Span { from: analysis.at, step: analysis.step, weights: seen.weights.clone() };
-    let rollout =
-        Rollout { spans: vec![span], state: State::Active(Box::new(active.clone())), ..rollout.clone() };
     let (cells, assigned) = (counted.cells(), counted.assigned());
     let metrics = by_point_estimates(plan, &analysis.metrics);
     let sight = Sight { cells: &cells, assigned: &assigned, recent: seen.recent.clone(), metrics };
-    let again = judge(plan, &rollout, &active, sight, analysis.at);
+    let again = judge(plan, &active, sight, analysis.at);
     Ok(Analysis { number: analysis.number, ..again })
 }
 

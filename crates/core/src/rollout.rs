@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Baseline;
-use crate::ids::{Actor, RolloutId, Version};
+use crate::ids::{Actor, RolloutId, SegmentName, Version};
 use crate::metric::MetricName;
 use crate::plan::{Plan, StepPhase};
 use crate::routing::CohortId;
@@ -101,6 +101,9 @@ pub struct Active {
     pub approved: bool,
     /// Degraded metrics that a person has passed by `promote`.
     pub waived: BTreeSet<MetricName>,
+    /// Degraded segments that a person has passed by `promote`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub waived_segments: BTreeSet<SegmentName>,
     /// Voluntary metrics whose response rates were once found to differ.
     pub guard_tripped: BTreeSet<MetricName>,
     /// The last point in time that was committed.
@@ -273,6 +276,9 @@ pub struct CheckSummary {
     pub holds: BTreeMap<HoldCause, String>,
     /// Degraded metrics that are no gates.
     pub degraded: BTreeSet<MetricName>,
+    /// Segments in which a gate is proven to be broken.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub degraded_segments: BTreeSet<SegmentName>,
 }
 
 /// What a check came to.

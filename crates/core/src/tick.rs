@@ -3,6 +3,8 @@
 //! [`tick`] makes at most one transition. The caller commits it and asks again, at the same point in
 //! time, until there is nothing to do.
 
+pub mod windows;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
@@ -63,12 +65,22 @@ pub fn baseline_wanted(pack: &PackState, plan: &Plan, now: Timestamp) -> Vec<Bas
 pub fn next_due(pack: &PackState, plan: &Plan) -> Option<Timestamp> {
     let (rollout, active) = pack.active()?;
     let check = active.next_check_at(plan, rollout.started_at);
-    let step_end = if active.holds.is_empty() { active.step_ends_at(plan) } else { None };
+    let window = windows::next_change(plan, rollout, active, active.last_at).map(|(at, _)| at);
+    let step_end = next_step_at(plan, active);
     // A step whose time has passed waits for a check, not for the clock.
-    Some(match step_end {
-        Some(end) if end > active.last_at => check.min(end),
-        Some(_) | None => check,
-    })
+    let step_end = step_end.filter(|end| *end > active.last_at);
+    [Some(check), window, step_end].into_iter().flatten().min()
+}
+
+/// When the next step may start at the earliest: the current one's time has passed, and a window that the next
+/// one asks for is open; nothing on hold.
+pub fn next_step_at(plan: &Plan, active: &Active) -> Option<Timestamp> {
+    if !active.holds.is_empty() {
+        return None;
+    }
+    let end = active.step_ends_at(plan)?;
+    let next = usize::from(active.step) + 1;
+    Some(if next < plan.steps.len() { plan.may_start_at(next, end.max(active.last_at)) } else { end })
 }
 
 /// Decides what happens now; `evidence` is what was seen up to now.
@@ -78,7 +90,8 @@ pub fn tick(pack: &PackState, plan: &Plan, evidence: &Evidence, now: Timestamp) 
     let decided = freeze_baseline(pack, active, evidence, now)
         .or_else(|| check(pack, plan, rollout, active, evidence, now))
         .or_else(|| adjust_holds(pack, plan, rollout, active, evidence, now))
-        .or_else(|| advance(pack, plan, active, now));
+        .or_else(|| advance(pack, plan, active, now))
+        .or_else(|| windows::follow(pack, plan, rollout, active, now));
     match decided {
         Some(transition) => Tick::Transition(Box::new(transition)),
         None => Tick::Idle { until: next_due(pack, plan).unwrap_or(Timestamp::MAX) },
@@ -128,7 +141,7 @@ fn check(
         draft.fact(&actor, Action::Unobserved, &reason, json!({"gap_ms": gap.millis(), "from": last_at}));
     }
 
-    let analysis = analyze(plan, rollout, active, evidence, now);
+    let analysis = analyze(plan, active, evidence, now);
     let deciding = decides(plan, rollout, active.step, now);
     let outcome = outcome_of(plan, rollout, &analysis);
     let number = active.last_check.as_ref().map_or(0, |check| check.number) + 1;
@@ -141,6 +154,7 @@ fn check(
         summary: analysis.summary(),
         holds: if deciding { analysis.holds.clone() } else { BTreeMap::new() },
         degraded: analysis.degraded.clone(),
+        degraded_segments: analysis.degraded_segments.clone(),
     });
     state.guard_tripped = analysis.guard_tripped.clone();
     state.failed_checks = match outcome {
@@ -254,9 +268,11 @@ fn rule_holds(
             }
         }
     }
+    let planned_end = step(plan, active).hold.after(active.entered_at);
     let waited = HoldFor::between(active.entered_at, now);
     if let Some(longest) = plan.progress.max_hold
         && waited > longest
+        && now > planned_end
         && !wanted.is_empty()
     {
         // A person has to decide now; the hold goes with what the step waits for.
@@ -323,6 +339,8 @@ fn advance(pack: &PackState, plan: &Plan, active: &Active, now: Timestamp) -> Op
     let next = active.step + 1;
     if usize::from(next) >= plan.steps.len() {
         draft.complete(&actor, "every step has passed");
+    } else if plan.may_start_at(usize::from(next), now) > now {
+        return None;
     } else {
         draft.open_step(plan, next);
         let reason = format!("step {} of {}: {}", next + 1, plan.steps.len(), check.summary);

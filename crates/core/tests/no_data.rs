@@ -69,7 +69,7 @@ fn check(gate: &str, metric: &str, canary: Option<(u64, u64)>, stable: Option<(u
             counters,
         });
     }
-    analyze(&plan, &rollout, &active, &evidence, pack.now())
+    analyze(&plan, &active, &evidence, pack.now())
 }
 
 const AGAINST_STABLE: &str = "{name: error_rate, compareTo: stable, maxRegression: 1pp}";

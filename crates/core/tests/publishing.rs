@@ -181,18 +181,6 @@ fn strategy_immediate_takes_everything_at_once() {
 }
 
 #[test]
-fn blocks_that_are_only_linted_cannot_be_applied() {
-    let mut pack = Pack::with_stable("1.0.0");
-    let segments =
-        "{segments: [{name: staff, weight: 100%, duration: 1h}, {name: all, weight: progressive}]}";
-    let refused = pack.apply("2.0.0", segments).expect_err("not run yet");
-    assert_eq!(
-        refused.to_string(),
-        "spec.rollout.segments cannot be applied by this release, which only lints it"
-    );
-}
-
-#[test]
 fn commands_on_an_idle_pack_are_refused_and_change_nothing() {
     let mut pack = Pack::with_stable("1.0.0");
     let before = pack.state().clone();

@@ -2,21 +2,14 @@
 
 mod state;
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
-use serin_core::aggregate::{Counters, Counts, Judge, Measure, Tally};
-use serin_core::analysis::{Assigned, Cell, Evidence};
 use serin_core::audit::Action;
 use serin_core::command::Command;
-use serin_core::evidence::{Baseline, MetricBaseline};
-use serin_core::metric::MetricName;
-use serin_core::observation::Response;
 use serin_core::rollout::State;
-use serin_core::routing::Variant;
 use serin_core::weight::Weight;
 
 use state::Pack;
+use state::seen::{Seen, evidence};
 
 /// Short steps, a gate, an approval and a failure threshold, so that every kind of transition is near.
 const ROLLOUT: &str = "{steps: [{weight: 10%, hold: 2m}, {weight: 30%, hold: 2m, approval: true}, \
@@ -32,15 +25,6 @@ enum Deed {
         seconds: i64,
         seen: Seen,
     },
-}
-
-/// What was seen up to a tick.
-#[derive(Debug, Clone, Copy)]
-enum Seen {
-    Nothing,
-    Good,
-    Bad,
-    BadOnBoth,
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -65,66 +49,6 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (1_u8..5, any::<bool>()).prop_map(|(version, restart)| Deed::Apply(version, restart)),
         10 => (seconds, seen).prop_map(|(seconds, seen)| Deed::Watch { seconds, seen }),
     ]
-}
-
-/// Evidence as it would look with two hundred sessions per variant in every step up to now.
-fn evidence(pack: &Pack, seen: Seen) -> Evidence {
-    let Some((rollout, active)) = pack.state().active() else { return Evidence::default() };
-    let mut evidence = Evidence { baseline_candidate: Some(baseline(pack)), ..Evidence::default() };
-    for step in 0..=active.step {
-        let weight =
-            rollout.spans.iter().find(|span| span.step == step).map_or(Weight::ZERO, |span| span.weights[0]);
-        for variant in [Variant::Stable, Variant::Canary] {
-            let bad = match (seen, variant) {
-                (Seen::Nothing, _) => continue,
-                (Seen::Good, _) | (Seen::Bad, Variant::Stable) => 6,
-                (Seen::Bad, Variant::Canary) | (Seen::BadOnBoth, _) => 120,
-            };
-            let counts =
-                Counts { pairs: BTreeMap::from([((1, 0), 200 - bad), ((1, 1), bad)]), ..Counts::default() };
-            let name = MetricName::parse("success_rate").expect("a metric name");
-            let measures = [Judge::Limit, Judge::Stable]
-                .into_iter()
-                .map(|judge| (Measure { metric: name.clone(), judge }, counts.clone()))
-                .collect();
-            let counters = Counters { sessions: 200, measures };
-            evidence.cells.push(Cell {
-                step,
-                start: step,
-                segment: 0,
-                weight,
-                observing: step == 0,
-                variant,
-                counters,
-            });
-            let mut tally = Tally::default();
-            tally.add_response(&Response { success: Some(true), ..Response::default() });
-            *evidence.shown.of_mut(variant) = tally;
-        }
-    }
-    evidence.assigned = vec![Assigned { weight: Weight::HALF, canary: 200, stable: 200 }];
-    evidence
-}
-
-fn baseline(pack: &Pack) -> Baseline {
-    let constants = MetricBaseline {
-        shown: 0.97,
-        mean: 0.03,
-        sd: 0.17,
-        cap: None,
-        edge: None,
-        margin: None,
-        delay_p99_ms: None,
-        sessions: 500,
-    };
-    Baseline {
-        frozen_at: pack.now(),
-        sessions: 500,
-        request_cap: 1,
-        requests_mean: 1.0,
-        latency_cap_ms: 5_000.0,
-        metrics: BTreeMap::from([(MetricName::parse("success_rate").expect("a metric name"), constants)]),
-    }
 }
 
 /// Does a deed; every transition on the way is checked where it is committed.
@@ -153,7 +77,7 @@ fn perform(pack: &mut Pack, deed: &Deed) {
         Deed::Watch { seconds, seen } => {
             pack.wait(*seconds);
             let mut rounds = 0;
-            while pack.tick(&evidence(pack, *seen)) {
+            while pack.tick(&evidence(pack, *seen, 200)) {
                 rounds += 1;
                 assert!(rounds < 20, "the state machine does not come to rest");
             }

@@ -286,6 +286,8 @@ type Counters = Family<Labels, Counter>;
 #[derive(Debug, Default)]
 struct PackMetrics {
     weight: Gauges,
+    segment_weight: Gauges,
+    unreadable: Counters,
     forced: Gauges,
     active: Gauges,
     phase: Gauges,
@@ -316,6 +318,8 @@ async fn packs(registry: &mut Registry, control: &Control) {
     );
     let PackMetrics {
         weight,
+        segment_weight,
+        unreadable,
         forced,
         active,
         phase,
@@ -328,6 +332,16 @@ async fn packs(registry: &mut Registry, control: &Control) {
     } = metrics;
     let pack = registry.sub_registry_with_prefix("pack");
     pack.register("weight_percent", "Set share of new sessions that get the canary", weight);
+    pack.register(
+        "segment_weight_percent",
+        "The same of each segment, where there are several",
+        segment_weight,
+    );
+    pack.register(
+        "segment_unreadable",
+        "Requests for which a segment could not tell, because an attribute was missing or of another type",
+        unreadable,
+    );
     pack.register("forced", "1 while everything is forced to stable", forced);
     let rollout = registry.sub_registry_with_prefix("rollout");
     rollout.register("active", "1 while a rollout is under way", active);
@@ -347,6 +361,13 @@ impl PackMetrics {
         let active = view.state.active();
         let weight = active.map_or(0.0, |(rollout, _)| rollout.weight().percent());
         self.weight.get_or_create(&vec![pack()]).set(weight);
+        if let Some((rollout, _)) = active.filter(|_| view.plan.segments.len() > 1) {
+            for ((segment, unreadable), weight) in view.segments.unreadable().zip(rollout.weights()) {
+                let labels = vec![pack(), ("segment", segment.to_string())];
+                self.segment_weight.get_or_create(&labels).set(weight.percent());
+                self.unreadable.get_or_create(&labels).inc_by(unreadable);
+            }
+        }
         self.forced.get_or_create(&vec![pack()]).set(flag(view.forced));
         self.active.get_or_create(&vec![pack()]).set(flag(active.is_some()));
         if let Some((_, active)) = active {

@@ -1,5 +1,7 @@
 //! The control side over the real store, on virtual time.
 
+#[path = "control/patterns.rs"]
+mod patterns;
 #[path = "control/replay.rs"]
 mod replay;
 
@@ -13,6 +15,7 @@ use serin_core::ids::{Actor, PackName, SessionKey};
 use serin_core::observation::{Fact, Outcome, Response};
 use serin_core::rollout::{End, Phase};
 use serin_core::routing::{Reason, Turn, Variant};
+use serin_core::segment::Attributes;
 use serin_core::units::HoldFor;
 use serin_server::clock::{Clock, ManualClock};
 use serin_server::control::apply::{Applied, ApplyError, Request};
@@ -98,12 +101,18 @@ impl House {
     }
 
     async fn visit(&self, key: &str) -> Resolved {
+        self.visit_as(key, &Attributes::new()).await
+    }
+
+    /// Asks for the version of a session of which something is known.
+    async fn visit_as(&self, key: &str, attributes: &Attributes) -> Resolved {
         let key = SessionKey::parse(key).unwrap();
+        let segment = self.control.resolver().snapshot().packs[&pack()].segment_of(attributes);
         let visit = Visit {
             pack: &pack(),
             session: Some(&key),
             own_key: &|| unreachable!("the session has a key"),
-            segment: 0,
+            segment,
             turn: Turn::User,
             version: None,
         };
@@ -113,7 +122,7 @@ impl House {
     /// One new session with one request; `response` says how the version answers.
     async fn session(&self, response: &dyn Fn(Variant, u64) -> Response) {
         let n = self.sessions.fetch_add(1, Ordering::Relaxed);
-        let resolved = self.visit(&format!("session-{n}")).await;
+        let resolved = self.visit_as(&format!("session-{n}"), &whose(n)).await;
         let at = self.clock.now();
         let fact = |id: String, fact| SessionFact {
             pack: Arc::clone(&resolved.pack.name),
@@ -156,6 +165,18 @@ impl House {
         let rollout = view.state.rollout.unwrap();
         (rollout.phase(&view.plan), rollout.weight().percent())
     }
+}
+
+/// What is known of the nth session: one in ten is of the staff, two in ten are beta testers.
+fn whose(n: u64) -> Attributes {
+    let attributes = match n % 10 {
+        0 => serde_json::json!({"email": format!("{n}@acme.com"), "segment": "none"}),
+        1 | 2 => serde_json::json!({"email": format!("{n}@example.org"), "segment": "beta_users"}),
+        3 => serde_json::json!({}),
+        _ => serde_json::json!({"email": format!("{n}@example.org"), "segment": "none"}),
+    };
+    let serde_json::Value::Object(attributes) = attributes else { unreachable!("it was written as one") };
+    attributes
 }
 
 fn healthy(_: Variant, n: u64) -> Response {

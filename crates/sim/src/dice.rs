@@ -110,6 +110,7 @@ pub(crate) struct Dice {
     rating: Pcg64Mcg,
     delay: Pcg64Mcg,
     lost: Pcg64Mcg,
+    pub(crate) segment: Pcg64Mcg,
 }
 
 impl Dice {
@@ -132,6 +133,7 @@ impl Dice {
             rating: next(),
             delay: next(),
             lost: next(),
+            segment: next(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod book;
 mod controller;
+mod crowd;
 mod dense;
 mod dice;
 mod report;

@@ -186,7 +186,9 @@ pub(crate) fn onset(plan: &Plan, scenario: &Scenario) -> Option<Onset> {
         if harms.is_empty() {
             continue;
         }
-        let is_single = scenario.habits.requests_mean <= 1.0;
+        // The bound is known for one request per session and one weight at a time.
+        let is_single =
+            scenario.habits.requests_mean <= 1.0 && plan.segments.len() == 1 && plan.schedule.is_none();
         let bounds = harms.iter().filter_map(|harm| match harm {
             Harm::Share { canary, stable } if is_single => {
                 over_plan(*canary, *stable, &stretches_from(plan, scenario, from), alpha)

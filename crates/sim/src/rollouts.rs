@@ -19,6 +19,7 @@ use serin_core::units::{HoldFor, Timestamp};
 
 use crate::book::{Book, Folding, Page};
 use crate::controller::{ApplyError, Controller};
+use crate::crowd::Crowd;
 use crate::dice::{Dice, Model, mixed};
 use crate::report::{Onset, Report, onset};
 use crate::scenario::Scenario;
@@ -117,7 +118,7 @@ pub fn simulate_batch(
 ) -> Result<Report, ApplyError> {
     let plan = parse(manifest)?.plan;
     // Whatever keeps the manifest from being applied is found before anything is started.
-    begin(manifest, &plan)?;
+    begin(manifest, &plan, start_ms(&plan, scenario))?;
     let onset = onset(&plan, scenario);
     let setting = Setting { manifest, plan: &plan, scenario, onset, most_lengths: batch.most_lengths };
     let next = AtomicU32::new(0);
@@ -155,7 +156,7 @@ pub(crate) struct Setting<'s> {
 }
 
 /// A controller with a stable version, about to roll out the manifest.
-fn begin(manifest: &str, plan: &Plan) -> Result<Controller, ApplyError> {
+fn begin(manifest: &str, plan: &Plan, start_ms: u64) -> Result<Controller, ApplyError> {
     let mut controller = Controller::default();
     let stable = if plan.version.to_string() == "0.0.0" { "0.0.1" } else { "0.0.0" };
     let first = format!(
@@ -166,8 +167,16 @@ fn begin(manifest: &str, plan: &Plan) -> Result<Controller, ApplyError> {
     );
     let actor = Actor::named("simulation");
     controller.apply(&first, &actor, "first", false, timestamp(0))?;
-    controller.apply(manifest, &actor, "simulated", false, timestamp(START_MS))?;
+    controller.apply(manifest, &actor, "simulated", false, timestamp(start_ms))?;
     Ok(controller)
+}
+
+/// When a rollout begins: a day after the world, and at the scenario's hour of the day where windows care for it.
+fn start_ms(plan: &Plan, scenario: &Scenario) -> u64 {
+    match plan.schedule {
+        Some(_) => START_MS + u64::from(scenario.traffic.begins_at_hour) * 3_600_000,
+        None => START_MS,
+    }
 }
 
 /// Runs one rollout to its end; nothing when it is stopped on the way.
@@ -178,7 +187,7 @@ pub(crate) fn simulate_one(
     progress: &Progress,
 ) -> Option<Ran> {
     let mut run = Run::new(setting, seed, folding);
-    let horizon = START_MS + setting.plan.planned_length().millis() * setting.most_lengths;
+    let horizon = run.start_ms + setting.plan.planned_length().millis() * setting.most_lengths;
     while run.controller.active().is_some() && run.now_ms < horizon {
         if progress.is_stopped() {
             return None;
@@ -192,6 +201,8 @@ struct Run<'s> {
     scenario: &'s Scenario,
     controller: Controller,
     book: Book,
+    crowd: Crowd,
+    start_ms: u64,
     dice: Dice,
     signals: Vec<serin_core::metric::Signal>,
     models: Models,
@@ -224,23 +235,26 @@ impl Models {
 impl<'s> Run<'s> {
     fn new(setting: &Setting<'s>, seed: u64, folding: Folding) -> Self {
         let scenario = setting.scenario;
-        let controller = begin(setting.manifest, setting.plan).expect("it was applied before");
+        let start_ms = start_ms(setting.plan, scenario);
+        let controller = begin(setting.manifest, setting.plan, start_ms).expect("it was applied before");
         let mut book = Book::new(folding);
         book.follow(&controller);
         let mut run = Self {
             scenario,
             controller,
             book,
+            crowd: Crowd::of(setting.plan, &scenario.traffic.segments),
+            start_ms,
             dice: Dice::new(seed),
             signals: scenario.signals(),
             models: Models { timelines: scenario.timelines(), current: [None, None] },
-            now_ms: START_MS,
+            now_ms: start_ms,
             next_arrival_ms: 0.0,
             exposed: 0,
             exposed_to_harm: 0,
         };
         run.live_through_the_past();
-        run.next_arrival_ms = START_MS as f64 + run.wait_ms(START_MS);
+        run.next_arrival_ms = start_ms as f64 + run.wait_ms(start_ms);
         run.tick();
         run
     }
@@ -252,7 +266,7 @@ impl<'s> Run<'s> {
         // One per second at most, and the last one an hour ago.
         let apart_ms = (20 * 3_600_000 / n.max(1)).min(1_000);
         for number in (0..n).rev() {
-            let at = timestamp(START_MS - 3_600_000 - number * apart_ms);
+            let at = timestamp(self.start_ms - 3_600_000 - number * apart_ms);
             let model = *self.models.at(Variant::Stable, 0);
             let page = self.book.assigned(&self.controller, base, true, at);
             for observation in self.dice.session(&model, &self.scenario.habits, at) {
@@ -262,7 +276,7 @@ impl<'s> Run<'s> {
     }
 
     fn wait_ms(&mut self, now_ms: u64) -> f64 {
-        let rate = self.scenario.sessions_per_s(now_ms.saturating_sub(START_MS));
+        let rate = self.scenario.sessions_per_s(now_ms.saturating_sub(self.start_ms));
         // An hour without traffic is passed in steps of a minute.
         if rate > 0.0 { self.dice.wait_ms(rate) } else { 60_000.0 }
     }
@@ -273,8 +287,8 @@ impl<'s> Run<'s> {
         let due = if due > self.now_ms { due } else { self.now_ms + 1_000 };
         let due = due.min(horizon);
         let Some((rollout, active)) = self.controller.active() else { return };
-        let (stable, canary) = active.cohorts[0];
-        let share = rollout.weight().share();
+        let cohorts = active.cohorts.clone();
+        let shares: Vec<f64> = rollout.weights().iter().map(|weight| weight.share()).collect();
         #[expect(clippy::cast_precision_loss, reason = "virtual time in ms stays far below 2^52")]
         while self.next_arrival_ms <= due as f64 {
             #[expect(
@@ -285,10 +299,16 @@ impl<'s> Run<'s> {
             let at_ms = self.next_arrival_ms as u64;
             let wait = self.wait_ms(at_ms);
             self.next_arrival_ms += wait;
-            if self.scenario.sessions_per_s(at_ms - START_MS) <= 0.0 {
+            if self.scenario.sessions_per_s(at_ms - self.start_ms) <= 0.0 {
                 continue;
             }
-            let is_canary = self.dice.variant.random::<f64>() < share;
+            // Without segments no die is rolled for one.
+            let segment = match cohorts.len() {
+                1 => 0,
+                n => self.crowd.at(self.dice.segment.random::<f64>(), n),
+            };
+            let is_canary = self.dice.variant.random::<f64>() < shares[segment];
+            let (stable, canary) = cohorts[segment];
             let (variant, cohort) =
                 if is_canary { (Variant::Canary, canary) } else { (Variant::Stable, stable) };
             self.arrive(variant, cohort, at_ms, onset);
@@ -298,7 +318,7 @@ impl<'s> Run<'s> {
     }
 
     fn arrive(&mut self, variant: Variant, cohort: CohortId, at_ms: u64, onset: Option<Onset>) {
-        let since_start = at_ms - START_MS;
+        let since_start = at_ms - self.start_ms;
         if variant == Variant::Canary {
             self.exposed += 1;
             let harmed = onset.is_some_and(|onset| since_start >= onset.from.millis());

@@ -1,5 +1,7 @@
 //! Scenarios: what is true about two versions, how much traffic there is, and what goes wrong when.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serin_core::analysis::Sides;
 use serin_core::metric::Signal;
@@ -56,11 +58,21 @@ pub struct Traffic {
     pub begins_at_hour: u8,
     /// Sessions of stable before the rollout, for the baseline; 0 for a pack that nobody used before.
     pub earlier_sessions: u32,
+    /// The share of the sessions that each segment of the manifest brings, 0 to 1; the last segment brings the rest.
+    /// Where none is named, each brings as many.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub segments: BTreeMap<String, f64>,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { sessions_per_s: 10.0, by_hour: Vec::new(), begins_at_hour: 9, earlier_sessions: 1_000 }
+        Self {
+            sessions_per_s: 10.0,
+            by_hour: Vec::new(),
+            begins_at_hour: 9,
+            earlier_sessions: 1_000,
+            segments: BTreeMap::new(),
+        }
     }
 }
 
@@ -154,6 +166,9 @@ impl Scenario {
         }
         let (traffic, habits) = (&self.traffic, &self.habits);
         let hour_off = traffic.by_hour.iter().find(|factor| !(0.0..=100.0).contains(*factor)).copied();
+        let in_all: f64 = traffic.segments.values().sum();
+        let shares_fit =
+            traffic.segments.values().all(|share| (0.0..=1.0).contains(share)) && in_all <= 1.0 + 1e-9;
         let checks = [
             (
                 "traffic.sessions_per_s",
@@ -172,11 +187,18 @@ impl Scenario {
                 f64::from(traffic.earlier_sessions),
                 traffic.earlier_sessions <= 100_000,
             ),
+            ("traffic.segments (shares of 0 to 1, 1 in all)", in_all, shares_fit),
             ("habits.requests_mean", habits.requests_mean, (1.0..=50.0).contains(&habits.requests_mean)),
             ("habits.correlation", habits.correlation, (0.0..=1.0).contains(&habits.correlation)),
             ("habits.lost_outcomes", habits.lost_outcomes, (0.0..=1.0).contains(&habits.lost_outcomes)),
         ];
         checks.into_iter().find(|(_, _, fits)| !fits).map(|(field, value, _)| (field.to_owned(), value))
+    }
+
+    /// The segments that it names and a plan does not have.
+    pub fn unknown_segments(&self, plan: &serin_core::plan::Plan) -> Vec<String> {
+        let is_known = |name: &String| plan.segments.iter().any(|segment| segment.name.as_str() == name);
+        self.traffic.segments.keys().filter(|name| !is_known(name)).cloned().collect()
     }
 
     /// What is true about both variants, minute by minute.

@@ -21,6 +21,7 @@ use serin_core::weight::Weight;
 
 use crate::book::{Book, Folding, Page};
 use crate::controller::{Applied, ApplyError, Controller};
+use crate::crowd::Crowd;
 use crate::dice::{Dice, Habits, Model};
 use crate::truth::{Change, Timeline, Truth};
 
@@ -38,6 +39,8 @@ pub struct World {
     sessions_per_s: f64,
     habits: Habits,
     users: Option<u64>,
+    crowd: Crowd,
+    segment_truths: BTreeMap<(usize, Variant), Truth>,
     truths: Sides<Timeline>,
     first_version: Version,
     now_ms: u64,
@@ -82,6 +85,8 @@ pub struct Served {
     pub sessions: Sides<u64>,
     /// Requests, by variant.
     pub requests: Sides<u64>,
+    /// New sessions of each segment, by variant.
+    pub segments: BTreeMap<usize, Sides<u64>>,
     /// The weights under which new sessions got the canary.
     pub weights: BTreeSet<Weight>,
     /// When the last new session got the canary.
@@ -102,6 +107,8 @@ impl World {
             sessions_per_s: 0.0,
             habits: Habits::default(),
             users: None,
+            crowd: Crowd::default(),
+            segment_truths: BTreeMap::new(),
             truths: Sides { stable: steady(Truth::healthy()), canary: steady(Truth::healthy()) },
             first_version: version("1.0.0"),
             now_ms: 0,
@@ -173,6 +180,20 @@ impl World {
     #[must_use]
     pub fn users(mut self, users: u64) -> Self {
         self.users = Some(users);
+        self
+    }
+
+    /// Sets the share of users that each segment of a manifest has; the last segment has the rest.
+    #[must_use]
+    pub fn segment_shares(mut self, shares: &[f64]) -> Self {
+        self.crowd = Crowd::new(shares.to_vec());
+        self
+    }
+
+    /// Sets what is true about a variant for the users of one segment alone.
+    #[must_use]
+    pub fn truth_in_segment(mut self, segment: usize, variant: Variant, truth: Truth) -> Self {
+        self.segment_truths.insert((segment, variant), truth);
         self
     }
 
@@ -376,6 +397,7 @@ impl World {
             if is_new { self.book.assigned(&self.controller, id, counts, now) } else { Page::Uncounted };
         if is_new && let Some(stamp) = stamp {
             *self.served.sessions.of_mut(variant) += 1;
+            *self.served.segments.entry(stamp.segment.into()).or_default().of_mut(variant) += 1;
             if variant == Variant::Canary {
                 self.served.weights.insert(stamp.weight);
                 self.served.last_canary = Some(now);
@@ -383,7 +405,8 @@ impl World {
         }
         let side = if is_first { Variant::Stable } else { Variant::Canary };
         let since_start = self.now_ms.saturating_sub(self.started_ms);
-        let model = Model::of(self.truths.of(side).at(since_start).0);
+        let of_segment = self.segment_truths.get(&(self.segment_of(key), side));
+        let model = Model::of(of_segment.copied().unwrap_or(self.truths.of(side).at(since_start).0));
         let seen = self.dice.session(&model, &self.habits, now);
         let number = self.next_live;
         self.next_live += 1;
@@ -394,13 +417,19 @@ impl World {
         self.plan_next(number);
     }
 
+    /// The segment of a user in the rollout in force.
+    fn segment_of(&self, key: u64) -> usize {
+        let split = self.route.as_ref().and_then(|route| route.split.as_ref());
+        split.map_or(0, |split| self.crowd.of_user(key, split.segments.len()))
+    }
+
     /// Asks for the version of a session; also tells whether it is a new assignment.
     fn contact(&mut self, key: u64) -> (CohortId, bool) {
         let route = self.route.as_ref().expect("a pack has a route since its first version");
         let name = SessionKey::parse(&format!("user-{key}")).expect("a short key without control characters");
         let now = timestamp(self.now_ms);
         let pin = self.pins.get(&key).copied();
-        let contact = Contact { key: &name, segment: 0, turn: Turn::User };
+        let contact = Contact { key: &name, segment: self.segment_of(key), turn: Turn::User };
         let Assigned::Now(assignment) = assign(route, pin, contact, now) else {
             unreachable!("no weight is ever half committed here")
         };

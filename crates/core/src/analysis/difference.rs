@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::gate::{Values, is_split, values_by_stamp};
+use super::gate::{Values, values_by_stamp};
+use super::scope::is_split;
 use super::{Evidence, Sides};
 use crate::aggregate::Tally;
 use crate::evidence::{MetricBaseline, metrics_of};

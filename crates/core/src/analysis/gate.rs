@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cell, GateReading, GateState, Sight, comparison_of, rule_text};
+use super::scope::{Estimate, Scope, Span, is_split};
+use super::{Cell, GateReading, GateState, comparison_of, rule_text};
 use crate::aggregate::{Counts, Judge, Scale};
 use crate::evidence::{Baseline, MetricBaseline, value_badness};
 use crate::metric::{Better, Kind, Metric, MetricName};
-use crate::plan::{Comparison, Decision, Gate, GateRule, Plan, Regression, StepPhase};
-use crate::rollout::{Active, Rollout};
+use crate::plan::{Comparison, Decision, Gate, GateRule, Plan, Regression};
 use crate::routing::Variant;
 use crate::stats::badness::Badness;
 use crate::stats::canary::{self, CanaryCell, CanaryTest, Direction};
@@ -19,153 +19,19 @@ use crate::stats::process::Process;
 use crate::stats::share::{Share, ShareCount};
 use crate::weight::Weight;
 
-/// What the gates of one check are read from.
-pub(super) struct Scope<'a> {
-    active: &'a Active,
-    seen: &'a Sight<'a>,
-    baseline: Option<&'a Baseline>,
-    weights: &'a [Weight],
-    /// Whether the current step is Observing, whose sessions take no part in comparisons.
-    observing: bool,
-    /// Parts of the plan in which threshold evidence may start, and comparisons.
-    threshold_starts: Starts,
-    comparison_starts: Option<Starts>,
-}
-
-impl<'a> Scope<'a> {
-    pub(super) fn new(plan: &'a Plan, rollout: &'a Rollout, active: &'a Active, seen: &'a Sight<'a>) -> Self {
-        let steps = || (0_u16..).zip(&plan.steps);
-        let starts_of = |index: u16| (0..plan.slices(index)).map(move |slice| plan.start(index, slice));
-        let all: Vec<u16> = steps().flat_map(|(index, _)| starts_of(index)).collect();
-        // Without a concurrent control a step says nothing about a comparison.
-        let compared: Vec<u16> = steps()
-            .filter(|(index, step)| {
-                let weights = plan.weights(usize::from(*index), rollout.started_at);
-                step.phase != StepPhase::Observing && weights.iter().any(|weight| is_split(*weight))
-            })
-            .flat_map(|(index, _)| starts_of(index))
-            .collect();
-        Self {
-            active,
-            seen,
-            baseline: active.baseline.as_ref(),
-            weights: rollout.weights(),
-            observing: plan.steps[usize::from(active.step)].phase == StepPhase::Observing,
-            threshold_starts: Starts::new(all).expect("an active rollout has steps, numbered upwards"),
-            comparison_starts: Starts::new(compared).ok(),
-        }
-    }
-
-    /// Matured canary sessions of the current step.
-    pub(super) fn step_sessions(&self) -> u64 {
-        self.in_step(Variant::Canary).map(|cell| cell.counters.sessions).sum()
-    }
-
-    fn of(&self, variant: Variant) -> impl Iterator<Item = &'a Cell> {
-        self.seen.cells.iter().filter(move |cell| cell.variant == variant)
-    }
-
-    fn in_step(&self, variant: Variant) -> impl Iterator<Item = &'a Cell> {
-        let step = self.active.step;
-        self.of(variant).filter(move |cell| cell.step == step)
-    }
-
-    /// Whether the current step has a concurrent control.
-    fn is_comparable(&self) -> bool {
-        self.weights.iter().any(|weight| is_split(*weight))
-    }
-
-    /// Whether the sessions of the current step may be compared with stable's.
-    fn is_compared(&self) -> bool {
-        self.is_comparable() && !self.observing
-    }
-
-    /// The reading of a comparison in a step that has none by construction.
-    fn without_comparison(&self, blank: GateReading) -> GateReading {
-        let why = if self.observing { "compared after Observing" } else { "no control in this step" };
-        GateReading { state: GateState::NotApplicable, shown: why.to_owned(), ..blank }
-    }
-
-    /// Whether stable breaks the gate too, so that the canary is not to blame.
-    ///
-    /// Beside a control: stable's own evidence stands at half its log limit or more, on the wrong side.
-    /// Without one: stable did not pass the gate in the last step that had one.
-    pub(super) fn blames_stable(&self, gate: &Gate, reading: &GateReading, log_limit: f64) -> bool {
-        let GateRule::Threshold { .. } = gate.rule else { return false };
-        if self.is_comparable() {
-            let wrong = self.estimate(gate, Variant::Stable, Span::CurrentStep).is_some_and(|e| !e.is_right);
-            return wrong && reading.stable_log_e.ln() >= log_limit / 2.0;
-        }
-        let last_step =
-            self.of(Variant::Stable).filter(|cell| cell.counters.sessions > 0).map(|cell| cell.step).max();
-        let before = last_step.and_then(|step| self.estimate(gate, Variant::Stable, Span::Step(step)));
-        !before.is_some_and(|estimate| estimate.is_right)
-    }
-
-    /// The point estimate of a variant over some sessions; nothing where none showed the metric.
-    fn estimate(&self, gate: &Gate, variant: Variant, span: Span) -> Option<Estimate> {
-        let GateRule::Threshold { comparison, limit } = gate.rule else { return None };
-        let cells = self.of(variant).filter(|cell| match span {
-            Span::CurrentStep => cell.step == self.active.step,
-            Span::Step(step) => cell.step == step,
-            Span::All => true,
-        });
-        let mut counts = Counts::default();
-        for cell in cells {
-            if let Some(more) = cell.counters.get(&gate.metric.name, Judge::Limit) {
-                counts.merge(more);
-            }
-        }
-        match gate.metric.kind {
-            Kind::Rate | Kind::ComplementRate => {
-                let bad = bad_share(&counts)?;
-                let value = if comparison.low_is_bad() { 1.0 - bad } else { bad };
-                Some(Estimate { value, is_right: comparison.holds(value, limit) })
-            }
-            Kind::Quantile(q) => {
-                let bad = bad_share(&counts)?;
-                Some(Estimate { value: bad, is_right: bad <= allowed_beyond(q, comparison) })
-            }
-            Kind::Mean => {
-                let value = mean_value(&counts, &gate.metric)?;
-                Some(Estimate { value, is_right: comparison.holds(value, limit) })
-            }
-        }
-    }
-}
-
-/// Over which sessions an estimate is taken.
-#[derive(Clone, Copy)]
-enum Span {
-    CurrentStep,
-    Step(u16),
-    All,
-}
-
-/// A point estimate and whether it is on the right side.
-struct Estimate {
-    value: f64,
-    is_right: bool,
-}
-
-/// Whether a weight leaves sessions to both variants.
-pub(super) fn is_split(weight: Weight) -> bool {
-    weight > Weight::ZERO && weight < Weight::FULL
-}
-
 /// The share of requests that may lie beyond the limit of a quantile gate.
-fn allowed_beyond(q: f64, comparison: Comparison) -> f64 {
+pub(super) fn quantile_allows(q: f64, comparison: Comparison) -> f64 {
     if comparison.low_is_bad() { q } else { 1.0 - q }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-fn bad_share(counts: &Counts) -> Option<f64> {
+pub(super) fn bad_share(counts: &Counts) -> Option<f64> {
     let (n, bad) = counts.requests();
     (n > 0).then(|| bad as f64 / n as f64)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-fn mean_value(counts: &Counts, metric: &Metric) -> Option<f64> {
+pub(super) fn mean_value(counts: &Counts, metric: &Metric) -> Option<f64> {
     let n: u64 = counts.values.values().sum();
     let scale = Scale::of(metric);
     let sum: f64 = counts.values.iter().map(|(bucket, count)| scale.value(*bucket) * *count as f64).sum();
@@ -184,6 +50,7 @@ pub(super) fn read(gate: &Gate, scope: &Scope<'_>) -> GateReading {
         needed: gate.min_samples,
         log_e: LogE::ONE,
         stable_log_e: LogE::ONE,
+        wrong_in: Vec::new(),
     };
     match (gate.decision, gate.rule) {
         (Decision::Point, GateRule::Threshold { comparison, limit }) => {
@@ -210,7 +77,10 @@ fn point(
     scope: &Scope<'_>,
     blank: GateReading,
 ) -> GateReading {
-    let recent = scope.seen.recent.get(&gate.metric.name);
+    if !scope.has_canary() {
+        return scope.without_comparison(blank);
+    }
+    let recent = scope.seen().recent.get(&gate.metric.name);
     let Some((value, samples)) = recent.and_then(|r| Some((r.canary?, r.canary_samples))) else {
         return blank;
     };
@@ -223,7 +93,7 @@ fn point_comparison(gate: &Gate, scope: &Scope<'_>, blank: GateReading) -> GateR
     if !scope.is_compared() {
         return scope.without_comparison(blank);
     }
-    let Some(recent) = scope.seen.recent.get(&gate.metric.name) else { return blank };
+    let Some(recent) = scope.seen().recent.get(&gate.metric.name) else { return blank };
     let margin = scope.baseline.and_then(|b| b.metrics.get(&gate.metric.name)).and_then(|c| c.margin);
     let values = (recent.stable, recent.canary, margin);
     let (Some(stable), Some(canary), Some(margin)) = values else { return blank };
@@ -246,19 +116,21 @@ fn threshold(
     blank: GateReading,
 ) -> GateReading {
     let evidence = |variant| {
-        let process = threshold_process(gate, comparison, limit, scope.of(variant), baseline);
+        let process = threshold_process(gate, comparison, limit, scope.of_variant(variant), baseline);
         scope.threshold_starts.log_e(&process)
     };
     let sessions =
         |cell: &Cell| cell.counters.get(&gate.metric.name, Judge::Limit).map_or(0, Counts::sessions);
     let in_step: u64 = scope.in_step(Variant::Canary).map(sessions).sum();
-    let in_all: u64 = scope.of(Variant::Canary).map(sessions).sum();
+    let in_all: u64 = scope.of_variant(Variant::Canary).map(sessions).sum();
     let (span, needed_in_all) = match gate.metric.kind {
         Kind::Quantile(q) => (Span::All, sessions_for_quantile(q)),
         Kind::Rate | Kind::ComplementRate | Kind::Mean => (Span::CurrentStep, 0),
     };
     let estimate = scope.estimate(gate, Variant::Canary, span);
     let state = match &estimate {
+        // What earlier steps have shown still counts as evidence.
+        _ if !scope.has_canary() => GateState::NotApplicable,
         None => GateState::NoData,
         Some(_) if in_step < gate.min_samples || in_all < needed_in_all => GateState::NoData,
         Some(estimate) if !estimate.is_right => GateState::AtRisk,
@@ -318,7 +190,7 @@ fn threshold_process<'a>(
     let allowed = match metric.kind {
         Kind::Rate | Kind::ComplementRate if comparison.low_is_bad() => 1.0 - limit,
         Kind::Rate | Kind::ComplementRate => limit,
-        Kind::Quantile(q) => allowed_beyond(q, comparison),
+        Kind::Quantile(q) => quantile_allows(q, comparison),
         Kind::Mean => return mean_process(gate, comparison, limit, &by_start, baseline),
     };
     // A limit of "none at all" still needs a share to bet against; one in a million is as good as none.
@@ -379,31 +251,61 @@ fn comparison(gate: &Gate, scope: &Scope<'_>, constants: &MetricBaseline, blank:
     let metric = &gate.metric;
     let margin = constants.margin.unwrap_or(0.0);
     let log_e = compare_by_evidence(metric, scope, constants, margin, Side::Worse);
-    let estimate = |variant| {
-        let mut counts = Counts::default();
-        for cell in scope.in_step(variant).filter(|cell| !cell.observing) {
-            if let Some(more) = cell.counters.get(&metric.name, Judge::Stable) {
-                counts.merge(more);
-            }
-        }
-        let mean_badness = mean_badness(&counts, metric, constants.cap)?;
-        Some((mean_badness, counts.sessions()))
-    };
-    let (Some((canary, samples)), Some((stable, _))) = (estimate(Variant::Canary), estimate(Variant::Stable))
-    else {
+    let Some(Difference { canary, excess, samples }) = difference(scope, metric, constants) else {
         return GateReading { log_e, ..blank };
     };
     let margin_badness = margin_in_badness(metric, constants, margin);
     let state = if samples < gate.min_samples {
         GateState::NoData
-    } else if canary - stable > margin_badness {
+    } else if excess > margin_badness {
         GateState::AtRisk
     } else {
         GateState::Pass
     };
-    let shown =
-        scope.seen.canary_value(&metric.name).map_or_else(|| "no data".to_owned(), |v| metric.unit.show(v));
+    let shown = scope.canary_value(metric).map_or_else(|| "no data".to_owned(), |v| metric.unit.show(v));
     GateReading { state, value: Some(canary), shown, samples, log_e, ..blank }
+}
+
+/// How much worse the canary's sessions of the current step are than stable's, in badness.
+struct Difference {
+    /// Mean badness of the canary.
+    canary: f64,
+    /// The canary's less stable's.
+    excess: f64,
+    /// Sessions of the canary that it rests on.
+    samples: u64,
+}
+
+/// Compares session with session of the same segment and weight: a segment whose sessions are all on one side
+/// says nothing, and segments of different quality do not stand in for the canary.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn difference(scope: &Scope<'_>, metric: &Metric, constants: &MetricBaseline) -> Option<Difference> {
+    let mut strata: BTreeMap<(u8, Weight), (Counts, Counts)> = BTreeMap::new();
+    for variant in [Variant::Canary, Variant::Stable] {
+        for cell in scope.in_step(variant).filter(|cell| !cell.observing && is_split(cell.weight)) {
+            let Some(more) = cell.counters.get(&metric.name, Judge::Stable) else { continue };
+            let (canary, stable) = strata.entry((cell.segment, cell.weight)).or_default();
+            match variant {
+                Variant::Canary => canary.merge(more),
+                Variant::Stable => stable.merge(more),
+            }
+        }
+    }
+    let pairs: Vec<(f64, f64, u64)> = strata
+        .values()
+        .filter_map(|(canary, stable)| {
+            let canary_mean = mean_badness(canary, metric, constants.cap)?;
+            let stable_mean = mean_badness(stable, metric, constants.cap)?;
+            Some((canary_mean, canary_mean - stable_mean, canary.sessions()))
+        })
+        .collect();
+    let samples: u64 = pairs.iter().map(|(_, _, n)| n).sum();
+    let share = |n: u64| n as f64 / samples as f64;
+    (samples > 0).then(|| Difference {
+        canary: pairs.iter().map(|(canary, _, n)| canary * share(*n)).sum(),
+        excess: pairs.iter().map(|(_, excess, n)| excess * share(*n)).sum(),
+        samples,
+    })
 }
 
 /// Which claim evidence is collected for.
@@ -457,7 +359,7 @@ fn directed_log_e(
 ///
 /// Quantile gates have no margin in badness and are left to the clock, as is a step without a control.
 pub(super) fn unproven(plan: &Plan, scope: &Scope<'_>, log_limit: f64) -> Vec<MetricName> {
-    let Some(margin) = plan.progress.margin.filter(|_| scope.is_comparable()) else { return Vec::new() };
+    let Some(margin) = plan.progress.margin.filter(|_| scope.has_control()) else { return Vec::new() };
     let is_shown = |gate: &&Gate| {
         let constants = scope.baseline.and_then(|baseline| baseline.metrics.get(&gate.metric.name));
         let Some(constants) = constants else { return false };
@@ -490,7 +392,7 @@ fn comparison_process(
     let baseline =
         canary::Baseline::new(mean.clamp(0.0, 1.0), constants.sd).expect("frozen moments of badness");
     let test = CanaryTest::new(baseline, margin.clamp(0.0, 1.0), direction).expect("a margin in badness");
-    let cells = values_by_stamp(metric, scope.seen.cells, constants.cap, flipped);
+    let cells = values_by_stamp(metric, scope.cells(), constants.cap, flipped);
     if cells.values().all(|values| values.canary.is_empty()) {
         // Without a single session of the canary, stable alone would be compared with its own past.
         return None;
@@ -511,14 +413,14 @@ pub(super) struct Values {
 }
 
 /// The badness of all sessions that have a concurrent control, by the part of the plan, segment and weight.
-pub(super) fn values_by_stamp(
+pub(super) fn values_by_stamp<'c>(
     metric: &Metric,
-    cells: &[Cell],
+    cells: impl IntoIterator<Item = &'c Cell>,
     cap: Option<f64>,
     flipped: bool,
 ) -> BTreeMap<(u16, u8, Weight), Values> {
     let mut by_stamp: BTreeMap<(u16, u8, Weight), Values> = BTreeMap::new();
-    for cell in cells.iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
+    for cell in cells.into_iter().filter(|cell| !cell.observing && is_split(cell.weight)) {
         if let Some(counts) = cell.counters.get(&metric.name, Judge::Stable) {
             let values = by_stamp.entry((cell.start, cell.segment, cell.weight)).or_default();
             let side = match cell.variant {

@@ -275,7 +275,7 @@ fn segments_and_windows_appear_in_the_timeline() {
         0s internal_users 100% 2.0% 5m 6
         5m internal_users 100% 2.0% 1d 1728
         1d5m internal_users 100%, beta_users 50% 6.0% 12h 2592
-        1d12h5m 02:00-06:00 UTC 50%, 06:00-18:00 UTC 10%, 18:00-02:00 UTC 30%, else 10% 27.0% 1d 23328
+        1d12h5m 02:00-06:00 UTC 50%, 06:00-18:00 UTC 10%, 18:00-02:00 UTC 30% 27.0% 1d 23328
         2d12h5m 50%, from 02:00-06:00 UTC 51.0% 5m 153
         2d12h10m 70%, from 02:00-06:00 UTC 70.6% 5m 211
         2d12h15m 90%, from 02:00-06:00 UTC 90.2% 5m 270
@@ -286,13 +286,22 @@ fn segments_and_windows_appear_in_the_timeline() {
 
 #[test]
 fn a_step_that_gets_no_session_never_ends() {
-    let segments = "[{name: a, weight: 0, duration: 1h}, {name: b, weight: progressive}]";
+    let segments = "[{name: a, weight: 50, duration: 1h}, {name: b, weight: progressive}]";
     let plan = rollout(&format!("{{segments: {segments}}}"));
-    let forecast = Forecast::new(&plan, &per_second(10.0), None);
+    let traffic = per_second(10.0).with_segment_shares(vec![0.0, 1.0]).expect("shares");
+    let forecast = Forecast::new(&plan, &traffic, None);
     assert_eq!(forecast.expected_length, None);
     assert_eq!(forecast.steps.last().and_then(|step| step.expected_start), None);
     let told = sentences(&plan, &forecast).join(" ");
     assert!(told.contains("The rollout never ends: the step needs 30 canary sessions in the step"), "{told}");
+}
+
+#[test]
+fn a_step_that_gives_nobody_the_canary_waits_for_nothing() {
+    let segments = "[{name: a, weight: 0, duration: 1h}, {name: b, weight: progressive}]";
+    let plan = rollout(&format!("{{segments: {segments}}}"));
+    let forecast = Forecast::new(&plan, &per_second(10.0), None);
+    assert_eq!(forecast.expected_length, Some(forecast.planned_length));
 }
 
 #[test]

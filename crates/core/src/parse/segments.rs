@@ -3,12 +3,10 @@
 use super::walk::{Field, Walk};
 use crate::ids::SegmentName;
 use crate::plan::{Matcher, Segment, SegmentWeight};
+use crate::segment::{LONGEST_EXPRESSION, check};
 
 /// The most segments of a rollout.
 const MOST_SEGMENTS: usize = 32;
-
-/// The longest `match` expression, in bytes.
-const LONGEST_EXPRESSION: usize = 4_096;
 
 /// The word for a weight that follows the ramp.
 const PROGRESSIVE: &str = "progressive";
@@ -79,11 +77,23 @@ fn segment(walk: &mut Walk, item: &Field<'_>, is_last: bool) -> Option<Segment> 
     let matcher = match (fields.get("match"), is_last) {
         (None, true) => Matcher::Everyone,
         (None, false) => Matcher::NamedByAttribute,
-        (Some(field), false) => Matcher::Expression(walk.text(&field, LONGEST_EXPRESSION)?),
+        (Some(field), false) => Matcher::Expression(expression(walk, &field)?),
         (Some(field), true) => {
             walk.error_with_hint(&field.key(), "the last segment catches everyone", "remove its `match`");
             return None;
         }
     };
     Some(Segment { name: name?, matcher, weight: weight?, duration })
+}
+
+/// Reads a `match` and compiles it, so that what is wrong with it is found here and not on the first request.
+fn expression(walk: &mut Walk, field: &Field<'_>) -> Option<String> {
+    let text = walk.text(field, LONGEST_EXPRESSION)?;
+    match check(&text) {
+        Ok(()) => Some(text),
+        Err(invalid) => {
+            walk.error_with_hint(&field.spot, format!("the expression {invalid}"), invalid.hint);
+            None
+        }
+    }
 }

@@ -2,7 +2,10 @@
 
 #![expect(dead_code, reason = "each test program uses its own part")]
 
+pub(crate) mod seen;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serin_core::analysis::Evidence;
 use serin_core::audit::{Action, AuditFact};
@@ -14,8 +17,12 @@ use serin_core::parse::parse;
 use serin_core::plan::Plan;
 use serin_core::publish::{self, Application, Change, Outcome, Published, publish};
 use serin_core::rollout::Rollout;
-use serin_core::tick::{Tick, tick};
+use serin_core::routing::{Cohorts, Route, SegmentSplit, Split};
+use serin_core::tick::{Tick, next_due, tick};
 use serin_core::units::Timestamp;
+
+/// Seconds since 1970 at which every pack begins: 2030-03-17 17:46:40 UTC, two weeks before Europe changes its clocks.
+pub(crate) const START: i64 = 1_900_000_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Pack {
@@ -23,6 +30,7 @@ pub(crate) struct Pack {
     known: BTreeMap<Version, (Plan, Published)>,
     pub(crate) facts: Vec<AuditFact>,
     pub(crate) superseded: Vec<Rollout>,
+    pub(crate) cohorts: Cohorts,
     second: i64,
 }
 
@@ -120,6 +128,9 @@ impl Pack {
         if let Err(violation) = invariant::check(self.state.as_ref(), &transition) {
             panic!("{violation}: {:#?}", transition.facts);
         }
+        for cohort in &transition.cohorts {
+            self.cohorts.insert(Arc::new(cohort.clone()));
+        }
         self.facts.extend(transition.facts);
         self.superseded.extend(transition.superseded);
         // What is stored is what is read back.
@@ -128,12 +139,51 @@ impl Pack {
         assert_eq!(self.state.as_ref(), Some(&transition.pack));
     }
 
+    /// When the rollout under way has to be looked at again.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        next_due(self.state(), self.active_plan()?)
+    }
+
+    /// The plan of the rollout under way.
+    pub(crate) fn active_plan(&self) -> Option<&Plan> {
+        let (rollout, _) = self.state().active()?;
+        Some(&self.known[&rollout.canary].0)
+    }
+
+    /// How the pack is routed as it stands.
+    pub(crate) fn route(&self) -> Route {
+        let pack = self.state();
+        let split = pack.active().zip(self.active_plan()).map(|((rollout, active), plan)| {
+            let weights = rollout.weights().iter().zip(&active.cohorts);
+            let segments = plan.segments.iter().zip(weights).map(|(segment, (weight, (stable, canary)))| {
+                let (stable, canary, weight) = (*stable, *canary, *weight);
+                SegmentSplit { name: segment.name.clone(), weight, changing: None, stable, canary }
+            });
+            let (id, salt, canary) = (rollout.id.clone(), rollout.salt.clone(), rollout.canary.clone());
+            Split { rollout: id, salt, canary, segments: segments.collect() }
+        });
+        Route {
+            pack: pack.name.clone(),
+            stable: pack.stable.clone(),
+            base: pack.base,
+            split,
+            draining: pack
+                .draining
+                .iter()
+                .map(|draining| (draining.version.clone(), draining.until))
+                .collect(),
+            forced: false,
+            sessions: pack.sessions,
+            cohorts: self.cohorts.clone(),
+        }
+    }
+
     pub(crate) fn wait(&mut self, seconds: i64) {
         self.second += seconds;
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::from_second(1_900_000_000 + self.second).expect("a year that exists")
+        Timestamp::from_second(START + self.second).expect("a year that exists")
     }
 
     fn salt(&self) -> String {

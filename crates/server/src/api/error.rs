@@ -241,7 +241,6 @@ impl From<ApplyError> for ApiError {
                 let kind = match refused {
                     publish::Refused::ContentDiffers(_) => "content-differs",
                     publish::Refused::PlanDiffers(_) => "plan-differs",
-                    publish::Refused::NotRunnable(_) => "not-runnable",
                 };
                 let mut told = Self::conflict(kind, refused.to_string()).hint(refused.hint());
                 told.0.diff = diff.iter().map(ContentChange::from).collect();

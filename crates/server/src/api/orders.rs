@@ -21,7 +21,7 @@ use super::rollouts::rollout_view;
 use super::types::{CarriedView, CommandRequest, ExplainView, PinView, ProblemDetails};
 use super::view::rounded;
 use crate::control::order::Carried;
-use crate::gateway::{Attributes, segment_of};
+use crate::gateway::Attributes;
 use crate::snapshot::PackSnapshot;
 
 /// The words of orders.
@@ -185,7 +185,7 @@ pub(super) async fn explain(
 fn explained(pack: &PackSnapshot, key: &SessionKey, pin: Option<Pin>, now: Timestamp) -> Option<ExplainView> {
     let route = &pack.route;
     // No attributes are known of a session that is only asked about.
-    let segment = segment_of(route, &Attributes::new());
+    let segment = if pack.reads_attributes() { pack.segments.peek(&Attributes::new()) } else { 0 };
     let contact = Contact { key, segment, turn: Turn::User };
     let assignment = match assign(route, pin, contact, now) {
         Assigned::Now(assignment) => assignment,

@@ -12,7 +12,6 @@ use super::App;
 use super::error::ApiError;
 use super::read::{SMALL_BODY, json};
 use super::types::{ProblemDetails, RenderedPrompt, ResolveRequest, ResolveResponse};
-use crate::gateway::segment_of;
 use crate::resolve::{Resolved, Visit};
 
 /// Tells which version a session gets, and pins it.
@@ -46,7 +45,7 @@ pub(super) async fn resolve(
         ),
         None => None,
     };
-    let segment = snapshot.packs.get(&pack).map_or(0, |pack| segment_of(&pack.route, &request.attributes));
+    let segment = snapshot.packs.get(&pack).map_or(0, |pack| pack.segment_of(&request.attributes));
     let visit = Visit {
         pack: &pack,
         session: session.as_ref(),

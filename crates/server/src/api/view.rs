@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use serin_core::analysis::{Analysis, Difference, GateReading, MetricReading};
+use serin_core::analysis::{Analysis, Difference, GateReading, MetricReading, Sides};
 use serin_core::evidence::metrics_of;
 use serin_core::forecast::{self, Traffic};
 use serin_core::metric::{Metric, MetricName, Unit};
 use serin_core::pack::PackState;
-use serin_core::plan::{Plan, StepPhase};
+use serin_core::plan::{Plan, Segment, StepPhase};
 use serin_core::rollout::{Active, End, Ended, Phase as CorePhase, Rollout};
+use serin_core::tick::{next_step_at, windows};
 use serin_core::units::{HoldFor, Timestamp};
 use serin_core::weight::Weight;
 
 use super::types::{
     CheckSummaryView, CheckView, DrainingView, EndView, ExposureView, GateView, HoldView, IntervalView,
     MeasuredShare, MetricView, NextStepView, PackSummary, Phase, ProgressView, RolloutSummary, RolloutView,
-    SeriesOfMetric, SeriesPoint, SidesView, SpanView, StepPlace, StepView,
+    SegmentView, SeriesOfMetric, SeriesPoint, SidesView, SpanView, StepPlace, StepView, WeightChangeBy,
+    WeightChangeView,
 };
-use crate::control::view::Measured;
+use crate::control::view::{Measured, SegmentMeasured};
 
 /// A rollout with everything that its view is made of.
 pub(super) struct Seen<'a> {
@@ -54,6 +56,7 @@ impl Seen<'_> {
             reason: rollout.reason.clone(),
             forced,
             weight: rollout.weight().percent(),
+            segments: segments(plan, measured, judged, log_limit),
             measured: measured_share(rollout, measured),
             progress: active.map(|active| progress(rollout, active, plan, step_sessions, now)),
             holds: active.map(holds).unwrap_or_default(),
@@ -98,12 +101,17 @@ fn progress(
     let step = &plan.steps[usize::from(active.step)];
     let next = active.step + 1;
     let has_next = usize::from(next) < plan.steps.len();
-    let at = active.step_ends_at(plan);
-    let weight = if has_next {
-        last_weight(&plan.weights(usize::from(next), at.unwrap_or(now)))
+    let at = next_step_at(plan, active);
+    let weights = if has_next {
+        plan.weights(usize::from(next), at.unwrap_or(now))
     } else {
-        Weight::FULL
+        vec![Weight::FULL; plan.segments.len()]
     };
+    let weight = last_weight(&weights);
+    let by_step = at.map(|at| weight_change(at.max(now), &weights, WeightChangeBy::Step));
+    let by_window = windows::next_change(plan, rollout, active, now)
+        .map(|(at, weights)| weight_change(at, &weights, WeightChangeBy::Window));
+    let window = plan.schedule.as_ref().and_then(|schedule| schedule.window_at(now));
     ProgressView {
         step: active.step,
         of: u16::try_from(plan.steps.len()).unwrap_or(u16::MAX),
@@ -112,12 +120,46 @@ fn progress(
         hold: step.hold,
         step_sessions,
         next: NextStepView { step: has_next.then_some(next), weight: weight.percent(), at },
+        next_change: [by_step, by_window].into_iter().flatten().min_by_key(|change| change.at),
+        window: window.map(|window| window.as_written.clone()),
         next_check_at: active.next_check_at(plan, rollout.started_at),
         failed_checks: active.failed_checks,
         failure_threshold: plan.analysis.failure_threshold,
         approval: step.approval,
         approved: active.approved,
     }
+}
+
+fn weight_change(at: Timestamp, weights: &[Weight], by: WeightChangeBy) -> WeightChangeView {
+    WeightChangeView {
+        at,
+        weight: last_weight(weights).percent(),
+        weights: weights.iter().map(|weight| weight.percent()).collect(),
+        by,
+    }
+}
+
+/// Each segment; nothing where the manifest names none.
+fn segments(plan: &Plan, measured: &Measured, judged: Option<&Analysis>, log_limit: f64) -> Vec<SegmentView> {
+    if plan.segments.len() < 2 {
+        return Vec::new();
+    }
+    let view = |(segment, measured): (&Segment, &SegmentMeasured)| {
+        let SegmentMeasured { reading, assigned, unreadable } = measured;
+        let sides = |sides: &Sides<u64>| SidesView { stable: sides.stable, canary: sides.canary };
+        SegmentView {
+            name: segment.name.to_string(),
+            members: segment.members(),
+            weight: reading.weight.map(|weight| weight.percent()),
+            sessions: sides(assigned),
+            matured: sides(&reading.sessions),
+            unreadable: *unreadable,
+            degraded: judged.is_some_and(|analysis| analysis.degraded_segments.contains(&segment.name)),
+            gates: reading.gates.iter().map(|gate| gate_view(gate, log_limit)).collect(),
+            metrics: metric_views(&reading.metrics, plan, &reading.gates, &BTreeMap::new()),
+        }
+    };
+    plan.segments.iter().zip(&measured.segments).map(view).collect()
 }
 
 fn last_weight(weights: &[Weight]) -> Weight {
@@ -275,6 +317,7 @@ fn steps(rollout: &Rollout, plan: &Plan, now: Timestamp) -> Vec<StepView> {
             index: number,
             phase,
             weight: last_weight(&plan.weights(index, now)).percent(),
+            shown: plan.shown_weight(&step.weight),
             hold: step.hold,
             approval: step.approval,
             state,

@@ -12,10 +12,11 @@ use serin_core::plan::Plan;
 use serin_core::prompt::{Pack, PackChange, PackProblem, canonical};
 use serin_core::publish::{Application, Change, Outcome, Published, Refused, publish};
 use serin_core::routing::Cohorts;
+use serin_core::weight::Weight;
 use tokio::sync::Mutex;
 
 use super::commit::{Beside, NotCommitted, Publication};
-use super::{Control, LoadError, Managed};
+use super::{Control, LoadError, Managed, segments_of};
 use crate::store::{StoreError, StoredVersion};
 
 /// A manifest that somebody applies.
@@ -241,6 +242,7 @@ impl Control {
             state: transition.pack.clone(),
             cohorts: Cohorts::default(),
             plan: Arc::new(read.plan.clone()),
+            segments: segments_of(&read.plan),
             prompts: BTreeMap::new(),
         };
         let beside = Beside { version: Some(version), ..Beside::default() };
@@ -314,9 +316,9 @@ fn applied(read: &Read, outcome: &Outcome) -> Applied {
         Outcome::Changed(transition, change) => match change {
             Change::FirstStable => (AppliedOutcome::FirstStable, format!("{pack} {version} is stable")),
             Change::Started => {
-                let weight = transition.pack.rollout.as_ref().map(serin_core::rollout::Rollout::weight);
-                let weight = weight.unwrap_or_default();
-                (AppliedOutcome::Started, format!("{pack} {version} is a canary at {weight} of new sessions"))
+                let weights = transition.pack.rollout.as_ref().map(serin_core::rollout::Rollout::weights);
+                let shares = shares(&read.plan, weights.unwrap_or_default());
+                (AppliedOutcome::Started, format!("{pack} {version} is a canary at {shares}"))
             }
             Change::Superseded => (
                 AppliedOutcome::Superseded,
@@ -335,5 +337,19 @@ fn applied(read: &Read, outcome: &Outcome) -> Applied {
         message,
         rollout,
         warnings: read.warnings.clone(),
+    }
+}
+
+/// The weights of a rollout in words: `10% of new sessions`, or by segment.
+fn shares(plan: &Plan, weights: &[Weight]) -> String {
+    match weights {
+        [weight] => format!("{weight} of new sessions"),
+        weights => {
+            let named = plan.segments.iter().zip(weights);
+            named
+                .map(|(segment, weight)| format!("{weight} of {}", segment.name))
+                .collect::<Vec<_>>()
+                .join(", ")
+        }
     }
 }

@@ -14,7 +14,7 @@ use serin_core::rollout::Rollout;
 use serin_core::routing::{Changing, Route, SegmentSplit, Split};
 use serin_core::weight::Weight;
 
-use super::{Control, Event, LoadError, Managed};
+use super::{Control, Event, LoadError, Managed, segments_of};
 use crate::snapshot::PackSnapshot;
 use crate::store::{Commit, CommitError, StoreError, StoredVersion};
 
@@ -82,7 +82,7 @@ impl Control {
         let next = self.after(managed, &transition, &beside);
         let changing = if transition.is_rollback { None } else { change(&managed.state, &next.state) };
         if let Some(changing) = changing {
-            self.publish_changing(managed, &next, changing);
+            self.publish_changing(managed, &next, &changing);
             let durable = tokio::time::timeout(BARRIER_WITHIN, self.resolver.signals.barrier()).await;
             if !matches!(durable, Ok(true)) {
                 self.counts.put_off.fetch_add(1, Ordering::Relaxed);
@@ -147,7 +147,11 @@ impl Control {
         if let Some(Publication { stored, prompts: Some(pack) }) = beside.version {
             prompts.insert(stored.version.clone(), Arc::clone(pack));
         }
-        Managed { state: transition.pack.clone(), cohorts, plan, prompts }
+        let segments = match &beside.manifest {
+            Some((_, plan)) => segments_of(plan),
+            None => Arc::clone(&managed.segments),
+        };
+        Managed { state: transition.pack.clone(), cohorts, plan, segments, prompts }
     }
 
     /// Reads the prompts of versions that have come back into service.
@@ -161,11 +165,12 @@ impl Control {
     }
 
     /// Puts a pack in force as it stands.
-    pub(super) fn publish(&self, managed: &Managed, changing: Option<Changing>) {
+    pub(super) fn publish(&self, managed: &Managed, changing: Option<&SplitChange>) {
         let route = route(managed, self.is_forced(&managed.state.name), changing);
         self.resolver.publish(Arc::new(PackSnapshot {
             name: Arc::new(managed.state.name.clone()),
             route,
+            segments: Arc::clone(&managed.segments),
             prompts: managed.prompts.clone(),
             revision: managed.state.revision,
             custom: managed.plan.analysis.custom.clone(),
@@ -173,7 +178,7 @@ impl Control {
     }
 
     /// Puts a pack in force as it stands, with new sessions that a change concerns waiting for it.
-    fn publish_changing(&self, managed: &Managed, next: &Managed, changing: Changing) {
+    fn publish_changing(&self, managed: &Managed, next: &Managed, changing: &SplitChange) {
         if managed.state.active().is_some() {
             self.publish(managed, Some(changing));
             return;
@@ -185,10 +190,10 @@ impl Control {
             Some(rollout) => (rollout.id.clone(), rollout.salt.clone(), rollout.canary.clone()),
             None => return,
         };
-        let segments = next.plan.segments.iter().map(|segment| SegmentSplit {
+        let segments = next.plan.segments.iter().enumerate().map(|(index, segment)| SegmentSplit {
             name: segment.name.clone(),
             weight: Weight::ZERO,
-            changing: Some(changing),
+            changing: changing.of(index, Weight::ZERO),
             stable: base,
             canary: base,
         });
@@ -196,6 +201,7 @@ impl Control {
         self.resolver.publish(Arc::new(PackSnapshot {
             name: Arc::new(managed.state.name.clone()),
             route: borrowed,
+            segments: Arc::clone(&next.segments),
             prompts: managed.prompts.clone(),
             revision: managed.state.revision,
             custom: managed.plan.analysis.custom.clone(),
@@ -210,38 +216,50 @@ fn in_service(state: &PackState) -> Vec<Version> {
     std::iter::once(state.stable.clone()).chain(canary).chain(draining).collect()
 }
 
+/// A change of the split that is being committed at this moment.
+pub(super) enum SplitChange {
+    /// The weights change, segment by segment.
+    Weights(Vec<Weight>),
+    /// More than the weights change.
+    Everything,
+}
+
+impl SplitChange {
+    /// What it changes for new sessions of one segment, whose weight is the one in force.
+    fn of(&self, segment: usize, weight: Weight) -> Option<Changing> {
+        match self {
+            Self::Everything => Some(Changing::Everything),
+            Self::Weights(next) => {
+                let next = next.get(segment).copied().unwrap_or(weight);
+                (next != weight).then_some(Changing::To(next))
+            }
+        }
+    }
+}
+
 /// Which new sessions a transition concerns; nothing when the split stays as it is.
-fn change(before: &PackState, after: &PackState) -> Option<Changing> {
+fn change(before: &PackState, after: &PackState) -> Option<SplitChange> {
     let weights = |rollout: &Rollout| rollout.weights().to_vec();
     match (before.active(), after.active()) {
         (Some((old, _)), Some((new, _))) if old.id == new.id => {
-            if weights(old) == weights(new) {
-                None
-            } else if let [weight] = weights(new)[..] {
-                Some(Changing::To(weight))
-            } else {
-                Some(Changing::Everything)
-            }
+            (weights(old) != weights(new)).then(|| SplitChange::Weights(weights(new)))
         }
-        (None, Some((new, _))) => match weights(new)[..] {
-            [weight] => Some(Changing::To(weight)),
-            _ => Some(Changing::Everything),
-        },
-        (Some(_), Some(_)) => Some(Changing::Everything),
-        (Some(_), None) => Some(Changing::To(Weight::FULL)),
-        (None, None) => (before.stable != after.stable).then_some(Changing::Everything),
+        (None, Some((new, _))) => Some(SplitChange::Weights(weights(new))),
+        (Some(_), Some(_)) => Some(SplitChange::Everything),
+        (Some((old, _)), None) => Some(SplitChange::Weights(vec![Weight::FULL; weights(old).len()])),
+        (None, None) => (before.stable != after.stable).then_some(SplitChange::Everything),
     }
 }
 
 /// How a pack is routed as it stands.
-fn route(managed: &Managed, forced: bool, changing: Option<Changing>) -> Route {
+fn route(managed: &Managed, forced: bool, changing: Option<&SplitChange>) -> Route {
     let state = &managed.state;
     let split = state.active().map(|(rollout, active)| {
-        let segments = managed.plan.segments.iter().zip(rollout.weights()).zip(&active.cohorts);
-        let segments = segments.map(|((segment, weight), (stable, canary))| SegmentSplit {
+        let segments = managed.plan.segments.iter().zip(rollout.weights()).zip(&active.cohorts).enumerate();
+        let segments = segments.map(|(index, ((segment, weight), (stable, canary)))| SegmentSplit {
             name: segment.name.clone(),
             weight: *weight,
-            changing,
+            changing: changing.and_then(|changing| changing.of(index, *weight)),
             stable: *stable,
             canary: *canary,
         });

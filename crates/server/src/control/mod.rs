@@ -37,6 +37,7 @@ use self::journal::Journal;
 use self::run::SWEPT_TWICE;
 use crate::clock::Clock;
 use crate::resolve::Resolver;
+use crate::segments::Segments;
 use crate::store::{Store, StoreError, StoredPack};
 
 /// Makes the salts of rollouts; random in production, counted in tests.
@@ -96,6 +97,8 @@ struct Managed {
     cohorts: Cohorts,
     /// The plan of the rollout under way, or of the last one, or of stable.
     plan: Arc<Plan>,
+    /// Who belongs to which segment of the plan.
+    segments: Arc<Segments>,
     /// The prompts of the versions that sessions may get.
     prompts: BTreeMap<Version, Arc<Pack>>,
 }
@@ -219,7 +222,8 @@ impl Control {
             None => self.plan_of(&state.name, &state.stable, None).await?,
         };
         let prompts = self.prompts_of(&state).await?;
-        Ok(Managed { state, cohorts, plan, prompts })
+        let segments = segments_of(&plan);
+        Ok(Managed { state, cohorts, plan, segments, prompts })
     }
 
     /// The plan of a version, from a manifest text or else from the one that it was published with.
@@ -260,4 +264,9 @@ impl Control {
         }
         Ok(prompts)
     }
+}
+
+/// The segments of a plan, ready for the request path.
+fn segments_of(plan: &Plan) -> Arc<Segments> {
+    Arc::new(Segments::of(&plan.segments).expect("parsing a manifest compiles every expression"))
 }

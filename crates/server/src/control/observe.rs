@@ -122,6 +122,22 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Sessions that were assigned, by the index of their segment.
+    pub(super) async fn assigned_by_segment(
+        &self,
+        cohorts: &Cohorts,
+        rollout: &Rollout,
+    ) -> Result<BTreeMap<u8, Sides<u64>>, StoreError> {
+        let mut assigned: BTreeMap<u8, Sides<u64>> = BTreeMap::new();
+        for (id, sessions) in self.store.assigned(&rollout.id).await? {
+            let Some((cohort, stamp)) = stamped(cohorts, id) else { continue };
+            *assigned.entry(stamp.segment).or_default().of_mut(cohort.variant) += sessions;
+        }
+        Ok(assigned)
+    }
+}
+
 /// A cohort of a rollout with its stamp.
 fn stamped(cohorts: &Cohorts, id: CohortId) -> Option<(&Cohort, &Stamp)> {
     let cohort = cohorts.get(id)?;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serin_core::aggregate::Tally;
 use serin_core::analysis::{
-    Analysis, Assigned, Difference, MetricReading, Sides, analyze, compare, differences,
+    Analysis, Assigned, Difference, Evidence, MetricReading, SegmentReading, Sides, analyze, by_segment,
+    compare, differences,
 };
 use serin_core::ids::{PackName, RolloutId};
 use serin_core::metric::MetricName;
@@ -17,6 +18,7 @@ use serin_core::rollout::Rollout;
 use serin_core::tick::next_due;
 
 use super::{Control, LoadError, Managed};
+use crate::segments::Segments;
 use crate::store::{AuditFilter, Exposure, StoreError};
 
 /// A pack as it stands.
@@ -32,6 +34,8 @@ pub struct PackView {
     pub next_due: Option<Timestamp>,
     /// What was measured of the current or latest rollout.
     pub measured: Option<Measured>,
+    /// Who belongs to which segment of the plan, with what is counted about it.
+    pub segments: Arc<Segments>,
 }
 
 /// What was measured of a rollout.
@@ -47,10 +51,23 @@ pub struct Measured {
     pub shown: Sides<Tally>,
     /// Sessions assigned, by set weight.
     pub assigned: Vec<Assigned>,
+    /// Each segment; one where the manifest names none.
+    pub segments: Vec<SegmentMeasured>,
     /// Sessions and requests that saw the canary.
     pub exposure: Exposure,
     /// New sessions of the pack per second; nothing where there are too few to say.
     pub sessions_per_second: Option<f64>,
+}
+
+/// What was measured of one segment.
+#[derive(Debug, Clone)]
+pub struct SegmentMeasured {
+    /// How it stands.
+    pub reading: SegmentReading,
+    /// Sessions assigned.
+    pub assigned: Sides<u64>,
+    /// Requests for which it could not tell, since this process took up the rollout.
+    pub unreadable: u64,
 }
 
 impl Control {
@@ -71,6 +88,7 @@ impl Control {
             forced: self.is_forced(pack),
             next_due: next_due(&managed.state, &managed.plan),
             measured,
+            segments: Arc::clone(&managed.segments),
         }))
     }
 
@@ -115,7 +133,7 @@ impl Control {
         plan: &Plan,
     ) -> Result<Measured, StoreError> {
         let evidence = self.seen(&managed.cohorts, rollout).await?;
-        let now = rollout.active().map(|active| analyze(plan, rollout, active, &evidence, self.clock.now()));
+        let now = rollout.active().map(|active| analyze(plan, active, &evidence, self.clock.now()));
         // The status of a rollout that is over is the one of its last check.
         let metrics = match &now {
             Some(analysis) => analysis.metrics.clone(),
@@ -132,6 +150,7 @@ impl Control {
                 metrics
             }
         };
+        let segments = self.segments(managed, rollout, plan, &evidence).await?;
         let sessions = evidence.assigned.iter().map(|assigned| assigned.canary).sum();
         let exposure = Exposure { sessions, requests: evidence.shown.canary.requests };
         let sessions_per_second = self.store.session_rate(&managed.state.name, self.clock.now()).await?;
@@ -141,8 +160,30 @@ impl Control {
             differences: differences(plan, rollout, &evidence),
             shown: evidence.shown,
             assigned: evidence.assigned,
+            segments,
             exposure,
             sessions_per_second,
         })
+    }
+
+    /// What was measured of each segment.
+    async fn segments(
+        &self,
+        managed: &Managed,
+        rollout: &Rollout,
+        plan: &Plan,
+        evidence: &Evidence,
+    ) -> Result<Vec<SegmentMeasured>, StoreError> {
+        let assigned = self.assigned_by_segment(&managed.cohorts, rollout).await?;
+        // What the request path counts is about the rollout in force.
+        let is_in_force = managed.state.rollout.as_ref().is_some_and(|latest| latest.id == rollout.id);
+        let unreadable: Vec<u64> = managed.segments.unreadable().map(|(_, count)| count).collect();
+        let measured =
+            (0_u8..).zip(by_segment(plan, rollout, evidence)).map(|(index, reading)| SegmentMeasured {
+                reading,
+                assigned: assigned.get(&index).cloned().unwrap_or_default(),
+                unreadable: unreadable.get(usize::from(index)).copied().filter(|_| is_in_force).unwrap_or(0),
+            });
+        Ok(measured.collect())
     }
 }

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use serin_core::ids::SessionKey;
-use serin_core::routing::Route;
+pub use serin_core::segment::Attributes;
 
 use super::refusal::Refusal;
 
@@ -18,9 +18,6 @@ static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const CONVERSATION: &str = "gen_ai.conversation.id";
 /// The most members of the baggage that are read.
 const MOST_BAGGAGE: usize = 64;
-
-/// What is known of a session besides its key.
-pub type Attributes = Map<String, Value>;
 
 /// The session that the headers name: `x-serin-session`, then the configured ones.
 ///
@@ -69,14 +66,6 @@ pub fn attributes(headers: &HeaderMap) -> Result<Attributes, Refusal> {
             .map(|(key, value)| (key.into_owned(), Value::String(value.into_owned())))
             .collect()),
     }
-}
-
-/// The index of the segment that a session belongs to: the one that its `segment` attribute names, else the last.
-pub fn segment_of(route: &Route, attributes: &Attributes) -> usize {
-    let Some(split) = &route.split else { return 0 };
-    let last = split.segments.len().saturating_sub(1);
-    let Some(Value::String(name)) = attributes.get("segment") else { return last };
-    split.segments.iter().position(|segment| segment.name.as_str() == name).unwrap_or(last)
 }
 
 /// The members of the baggage with their values decoded; properties are passed over.

@@ -35,7 +35,7 @@ use serin_core::prompt::{RenderError, Rendered};
 use serin_core::routing::Turn;
 use tokio::time::Instant;
 
-pub use identity::{ATTRIBUTES, Attributes, SESSION, attributes, segment_of};
+pub use identity::{ATTRIBUTES, Attributes, SESSION, attributes};
 pub use protocol::Protocol;
 pub use refusal::Refusal;
 pub use request::{PROMPT, VARIABLES, VERSION};
@@ -244,10 +244,9 @@ impl Gateway {
 
     fn segment(&self, headers: &HeaderMap, prompt: &PromptRef) -> Result<usize, Refusal> {
         let snapshot = self.resolver.snapshot();
-        let route = snapshot.packs.get(&prompt.pack).map(|pack| &pack.route);
-        let has_segments = |route: &&_| has_segments(route);
-        match route.filter(has_segments) {
-            Some(route) => Ok(segment_of(route, &attributes(headers)?)),
+        let pack = snapshot.packs.get(&prompt.pack).filter(|pack| pack.reads_attributes());
+        match pack {
+            Some(pack) => Ok(pack.segment_of(&attributes(headers)?)),
             None => {
                 // Read all the same: a mistake shall not wait for the first rollout with segments.
                 if headers.contains_key(&ATTRIBUTES) {
@@ -341,10 +340,6 @@ impl Gateway {
             }
         }
     }
-}
-
-fn has_segments(route: &serin_core::routing::Route) -> bool {
-    route.split.as_ref().is_some_and(|split| split.segments.len() > 1)
 }
 
 /// Writes into an answer which version it is of.

@@ -5,6 +5,7 @@ mod field_bugs;
 mod holds;
 mod lifecycle;
 mod numbers;
+mod patterns;
 mod progress;
 mod reference;
 mod stories;

@@ -30,7 +30,7 @@ use super::types::{
     OfrepBulk, OfrepEndpoint, OfrepErrorCode, OfrepEventStream, OfrepFailure, OfrepFlag, OfrepReason,
     OfrepRequest, Variant,
 };
-use crate::gateway::segment_of;
+
 use crate::resolve::{ResolveError, Resolved, Visit};
 use crate::snapshot::PackSnapshot;
 
@@ -209,7 +209,7 @@ impl Context {
             pack: &pack.name,
             session: Some(&self.session),
             own_key: &|| app.ids.session(),
-            segment: segment_of(&pack.route, &self.attributes),
+            segment: pack.segment_of(&self.attributes),
             turn: Turn::User,
             version: None,
         };

@@ -12,6 +12,7 @@ mod overview;
 mod pack;
 mod problem;
 mod rollout;
+mod segment;
 mod word;
 
 pub use audit::{
@@ -41,3 +42,4 @@ pub use rollout::{
     RolloutKind, RolloutList, RolloutSummary, RolloutView, SidesView, SpanView, StepPlace, StepView,
     TimelineView,
 };
+pub use segment::{SegmentView, WeightChangeBy, WeightChangeView};

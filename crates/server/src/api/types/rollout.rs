@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::audit::AuditEntryView;
 use super::check::{CheckSummaryView, GateView, MetricView};
 use super::pack::DrainingView;
+use super::segment::{SegmentView, WeightChangeView};
 use super::word::words;
 
 words! {
@@ -111,9 +112,12 @@ pub struct RolloutView {
     pub reason: String,
     /// Whether everything is forced to stable at this moment.
     pub forced: bool,
-    /// Set share of new sessions that get the canary, in percent.
+    /// Set share of new sessions of the last segment, which catches everyone, that get the canary, in percent.
     #[schema(minimum = 0, maximum = 100)]
     pub weight: f64,
+    /// Each segment, in the order of the manifest; empty where it names none.
+    #[serde(default)]
+    pub segments: Vec<SegmentView>,
     /// What was served.
     pub measured: MeasuredShare,
     /// Its position; absent once it is over.
@@ -186,6 +190,12 @@ pub struct ProgressView {
     pub step_sessions: u64,
     /// What comes after the step.
     pub next: NextStepView,
+    /// The next change of the weights in force; absent on hold, where no window lowers them.
+    #[serde(default)]
+    pub next_change: Option<WeightChangeView>,
+    /// The window of the schedule in force, as written; absent between windows and without a schedule.
+    #[serde(default)]
+    pub window: Option<String>,
     /// When the next check is due.
     #[schema(value_type = String, format = DateTime)]
     pub next_check_at: Timestamp,
@@ -269,6 +279,9 @@ pub struct StepView {
     pub phase: Phase,
     /// Share of new sessions of the last segment that get the canary, in percent.
     pub weight: f64,
+    /// What sets its weight, such as `10%` or `internal_users 100%, beta_users 50%`.
+    #[serde(default)]
+    pub shown: String,
     /// How long it lasts at least.
     #[schema(value_type = String, example = "5m")]
     pub hold: HoldFor,

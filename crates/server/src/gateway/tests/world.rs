@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use serin_core::ids::{PackName, RolloutId, SegmentName, SessionKey, Version};
 use serin_core::observation::{Fact, Response as Seen};
-use serin_core::plan::SessionPolicy;
+use serin_core::plan::{Matcher, Segment, SegmentWeight, SessionPolicy};
 use serin_core::prompt::Pack;
 use serin_core::routing::{Cohort, CohortId, Cohorts, Route, SegmentSplit, Split, Stamp, Turn, Variant};
 use serin_core::weight::Weight;
@@ -30,6 +30,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::gateway::{BaseUrl, Gateway, GatewaySettings, Ids, Secret, Upstream, UpstreamSettings};
 use crate::pins::PinTable;
 use crate::resolve::{Resolved, Resolver, Visit};
+use crate::segments::Segments;
 use crate::signal::{self, Signal};
 use crate::snapshot::PackSnapshot;
 
@@ -90,7 +91,18 @@ fn pack(percent: f64) -> PackSnapshot {
         canary: version("2.0.0"),
         segments: vec![segment("internal", full), segment("everyone", weight)],
     };
+    let of_plan = |name: &str, matcher| Segment {
+        name: SegmentName::parse(name).unwrap(),
+        matcher,
+        weight: SegmentWeight::Progressive,
+        duration: None,
+    };
+    let segments = Segments::of(&[
+        of_plan("internal", Matcher::NamedByAttribute),
+        of_plan("everyone", Matcher::Everyone),
+    ]);
     PackSnapshot {
+        segments: Arc::new(segments.unwrap()),
         name: Arc::new(pack_name()),
         route: Route {
             pack: pack_name(),
