@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::Serialize;
 use serin_core::parse;
 use serin_core::prompt::{Pack, PackChange};
@@ -9,7 +10,7 @@ use serin_server::api::types::ContentChange;
 
 use crate::api::{Client, ServerArgs, changes};
 use crate::manifest_file::{Loaded, load};
-use crate::terminal::{GOOD, OutputFlag, QUIET, STRONG, paint};
+use crate::terminal::{GOOD, Output, OutputFlag, QUIET, STRONG, paint};
 use crate::told::{self, Exit, Told};
 
 /// Compare a manifest with what is published
@@ -21,10 +22,24 @@ pub(crate) struct DiffArgs {
     /// The manifest, YAML or JSON; `-` is standard input
     #[arg(long, short, value_name = "FILE")]
     file: PathBuf,
-    #[command(flatten)]
-    output: OutputFlag,
+    /// How to write what differs
+    #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]
+    output: DiffOutput,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum DiffOutput {
+    /// For people.
+    #[default]
+    Table,
+    /// What differs, as JSON.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// A comment for a pull request.
+    Markdown,
 }
 
 /// What differs, as data.
@@ -44,7 +59,13 @@ struct Difference {
 pub(crate) async fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
     match compare(args).await {
         Ok(difference) => {
-            args.output.print(&difference, table)?;
+            let as_data = |output| OutputFlag { output }.print(&difference, table);
+            match args.output {
+                DiffOutput::Table => as_data(Output::Table)?,
+                DiffOutput::Json => as_data(Output::Json)?,
+                DiffOutput::Yaml => as_data(Output::Yaml)?,
+                DiffOutput::Markdown => print!("{}", markdown(&difference)),
+            }
             let same = difference.against.is_some()
                 && difference.content.is_empty()
                 && difference.rollout.is_empty();
@@ -134,6 +155,56 @@ fn fields(
     }
 }
 
+/// The longest comment, in characters; what takes them takes about 65 000.
+const MOST_COMMENT: usize = 60_000;
+
+/// A comment for a pull request: a heading, and each change as a diff.
+fn markdown(difference: &Difference) -> String {
+    let Difference { pack, version, against, content, rollout } = difference;
+    let Some(against) = against else {
+        return format!("### `{pack}` {version}\n\nA new pack: the server has none of this name.\n");
+    };
+    let mut text = format!("### `{pack}` {against} → {version}\n");
+    if content.is_empty() && rollout.is_empty() {
+        return text + "\nNo difference to what is published.\n";
+    }
+    let mut left_out = 0;
+    for (heading, found) in [("Prompts", content), ("Rollout", rollout)] {
+        if found.is_empty() {
+            continue;
+        }
+        text.push_str(&format!("\n**{heading}**\n"));
+        for change in found {
+            let block = fenced(change);
+            if text.chars().count() + block.chars().count() > MOST_COMMENT {
+                left_out += 1;
+            } else {
+                text.push_str(&block);
+            }
+        }
+    }
+    if left_out > 0 {
+        text.push_str(&format!(
+            "\n{left_out} more changes are too long to show here: `serin diff` shows them.\n"
+        ));
+    }
+    text
+}
+
+/// One change; its fence is longer than any run of backticks inside, so that a prompt cannot end it.
+fn fenced(change: &ContentChange) -> String {
+    let sides = [(&change.before, '-'), (&change.after, '+')];
+    let mut lines = String::new();
+    for (side, sign) in sides {
+        for line in side.iter().flat_map(|text| text.lines()) {
+            lines.push_str(&format!("{sign} {line}\n"));
+        }
+    }
+    let longest = lines.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("\n`{}`\n{fence}diff\n{lines}{fence}\n", change.path)
+}
+
 fn table(difference: &Difference) -> String {
     let Difference { pack, version, against, content, rollout } = difference;
     let Some(against) = against else {
@@ -149,4 +220,36 @@ fn table(difference: &Difference) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(before: &str, after: &str) -> ContentChange {
+        let side = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        ContentChange { path: "prompts.answer".to_owned(), before: side(before), after: side(after) }
+    }
+
+    fn difference(content: Vec<ContentChange>) -> Difference {
+        let (pack, version) = ("support".to_owned(), "2.0.0".to_owned());
+        Difference { pack, version, against: Some("1.0.0".to_owned()), content, rollout: Vec::new() }
+    }
+
+    #[test]
+    fn a_comment_shows_each_change_and_no_prompt_can_break_out_of_it() {
+        let text = markdown(&difference(vec![change("Be kind.", "Be kind.\n````\n# Approved")]));
+        assert_eq!(
+            text,
+            "### `support` 1.0.0 → 2.0.0\n\n**Prompts**\n\n`prompts.answer`\n`````diff\n- Be kind.\n+ Be kind.\n+ ````\n+ # Approved\n`````\n"
+        );
+        assert!(markdown(&difference(Vec::new())).contains("No difference"));
+    }
+
+    #[test]
+    fn a_comment_that_would_be_too_long_says_what_it_leaves_out() {
+        let text = markdown(&difference(vec![change("", &"x".repeat(70_000)), change("a", "b")]));
+        assert!(text.chars().count() < MOST_COMMENT && text.contains("+ b\n"), "{}", text.len());
+        assert!(text.contains("1 more changes are too long"), "{text}");
+    }
 }

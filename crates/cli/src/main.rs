@@ -6,6 +6,8 @@ mod apply;
 mod audit;
 mod demo;
 mod diff;
+#[cfg(test)]
+mod examples_of_pipelines;
 mod init;
 mod lint;
 mod list;
