@@ -11,7 +11,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serin_core::ids::{PackName, SessionHash, SessionKey, Version};
 use serin_core::prompt::Pack;
-use serin_core::routing::{Assigned, Bucket, Cohort, Contact, Pin, PinAction, Reason, Turn, assign};
+use serin_core::routing::{
+    Assigned, Bucket, Cohort, CohortId, Contact, Pin, PinAction, Reason, Turn, assign,
+};
 use serin_core::weight::Weight;
 use tokio::sync::Notify;
 
@@ -173,6 +175,35 @@ impl Resolver {
             if tokio::time::timeout_at(deadline, woken).await.is_err() {
                 self.counts.wait_timeouts.fetch_add(1, Ordering::Relaxed);
                 return self.unpinned_stable(&visit, key, hash);
+            }
+        }
+    }
+
+    /// Pins a session that was served without a pin before, to what it was served with.
+    ///
+    /// Does nothing when it has a pin; a full table is counted, and the session stays without one.
+    pub fn resume(&self, pack: &PackName, key: &SessionKey, cohort: CohortId) {
+        let hash = SessionHash::of(pack, key);
+        if self.pins.get(hash).is_some() {
+            return;
+        }
+        let Ok(pack) = self.pack(pack) else { return };
+        let now = self.clock.now();
+        match self.pins.insert(hash, None, Pin::new(cohort, now)) {
+            InsertOutcome::Inserted => {
+                let pack = Arc::clone(&pack.name);
+                self.signals.contact(signal::Contact {
+                    pack,
+                    key: key.clone(),
+                    hash,
+                    cohort,
+                    at: now,
+                    pinned: true,
+                });
+            }
+            InsertOutcome::Existing(_) => {}
+            InsertOutcome::Full => {
+                self.counts.unpinned.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

@@ -276,6 +276,7 @@ fn upstream_settings(settings: &Settings) -> UpstreamSettings {
         key: provider.key.clone(),
         connect_timeout: provider.connect_timeout,
         first_byte_timeout: provider.first_byte_timeout,
+        stall_timeout: provider.stall_timeout,
         idle_timeout: provider.idle_timeout,
     }
 }
@@ -288,6 +289,7 @@ fn gateway_settings(settings: &Settings, ids: Ids) -> GatewaySettings {
         system_message: data.system_message,
         stream_usage: if data.include_usage { StreamUsage::Add } else { StreamUsage::Leave },
         allow_version_override: data.allow_version_override,
+        prices: settings.prices.clone(),
         ..GatewaySettings::new(ids)
     }
 }

@@ -17,7 +17,7 @@ use serin_core::units::{HoldFor, InvalidDuration};
 
 use self::read::Reader;
 use crate::api::ofrep::{Origin, PromptText};
-use crate::gateway::{BaseUrl, Secret, SystemMessage};
+use crate::gateway::{BaseUrl, Prices, Secret, SystemMessage};
 use crate::notify::receiver::NotifySettings;
 
 /// Everything that a server is told at its start.
@@ -31,6 +31,8 @@ pub struct Settings {
     pub control: ControlSettings,
     /// The provider behind the gateway.
     pub provider: ProviderSettings,
+    /// What tokens cost, by model.
+    pub prices: Prices,
     /// Contacts and facts that wait for the store at most.
     pub ingest_queue: usize,
     /// How long raw observations are kept.
@@ -101,6 +103,8 @@ pub struct ProviderSettings {
     pub connect_timeout: Duration,
     /// The longest time until it begins to answer.
     pub first_byte_timeout: Duration,
+    /// The longest time that nothing comes in the middle of an answer.
+    pub stall_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
 }
@@ -264,6 +268,7 @@ impl Settings {
             key: provider_key(reader),
             connect_timeout: reader.value("provider.connectTimeout", None, "10s", within_a_day).as_std(),
             first_byte_timeout: reader.value("provider.firstByteTimeout", None, "10m", within_a_day).as_std(),
+            stall_timeout: reader.value("provider.stallTimeout", None, "5m", within_a_day).as_std(),
             idle_timeout: reader.value("provider.idleTimeout", None, "1m", within_a_day).as_std(),
         };
         let control = control(reader, options);
@@ -272,6 +277,7 @@ impl Settings {
             data,
             control,
             provider,
+            prices: reader.prices("prices"),
             ingest_queue: reader.value("ingest.queue", None, "65536", |text| count(text, 1_000, 10_000_000)),
             retention: reader.value("retention", None, "7d", |text| {
                 let retention = duration(text)?;

@@ -157,6 +157,28 @@ fn gateway(registry: &mut Registry, counts: &GatewayCounts) {
             "Requests that bring a history and no session; these may change versions between turns",
             &counts.history_without_session,
         ),
+        (
+            "sessions_by_response",
+            "Requests without a session key whose session was found by a response that they name",
+            &counts.sessions_by_response,
+        ),
+        (
+            "sessions_by_answer",
+            "Requests without a session key whose session was found by our answer inside of them",
+            &counts.sessions_by_answer,
+        ),
+        (
+            "answers_ambiguous",
+            "Requests without a session key whose answer inside sessions of several versions got",
+            &counts.answers_ambiguous,
+        ),
+        (
+            "answers_forgotten",
+            "Remembered answers and questions that were forgotten to make room",
+            &counts.answers_forgotten,
+        ),
+        ("provider_stalls", "Answers in whose middle the provider fell silent", &counts.stalled),
+        ("unpriced", "Requests for models without a price, while others have one", &counts.unpriced),
         ("version_overrides", "Requests that named their version", &counts.version_overrides),
         (
             "usage_chunks_removed",

@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -24,7 +24,7 @@ use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 /// The body of a request to the provider: in one piece, or streamed through.
@@ -38,6 +38,7 @@ pub(super) struct Connections {
     connector: HttpsConnector<HttpConnector>,
     to: Uri,
     idle: Arc<Idle>,
+    longest_silence: Duration,
 }
 
 /// A request that got no answer.
@@ -72,15 +73,59 @@ pub(super) struct AnswerBody {
     /// Whether frames were handed out that the client's connection may still hold back.
     has_unflushed: bool,
     /// How the answer broke off, told after the frames before it had their chance to leave.
-    broken: Option<hyper::Error>,
+    broken: Option<AnswerError>,
+    silence: Silence,
+}
+
+/// Watches for how long nothing comes.
+struct Silence {
+    longest: Duration,
+    since: Option<Instant>,
+    /// Armed when an answer first has to be waited for.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AnswerError {
+    /// The connection broke.
+    #[error("the provider broke off its answer")]
+    Broken(#[source] hyper::Error),
+    /// Nothing came for too long.
+    #[error("the provider sent nothing for {0:?} in the middle of its answer")]
+    Stalled(Duration),
+}
+
+impl Silence {
+    /// Nothing is there for now; ready when that is so for too long.
+    ///
+    /// The alarm is set once and put off when it rings too early, so that frames cost no timer.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let longest = self.longest;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + longest)));
+        while alarm.as_mut().poll(context).is_ready() {
+            if since.elapsed() >= longest {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(since + longest);
+        }
+        Poll::Pending
+    }
 }
 
 impl Connections {
-    /// Opens no connection yet; unused ones are kept for `idle_timeout`.
-    pub(super) fn new(connector: HttpsConnector<HttpConnector>, to: Uri, idle_timeout: Duration) -> Self {
+    /// Opens no connection yet; unused ones are kept for `idle_timeout`, and an answer may be silent for
+    /// `longest_silence`.
+    pub(super) fn new(
+        connector: HttpsConnector<HttpConnector>,
+        to: Uri,
+        idle_timeout: Duration,
+        longest_silence: Duration,
+    ) -> Self {
         let idle =
             Idle { lines: Mutex::default(), timeout: idle_timeout, is_watched: AtomicBool::new(false) };
-        Self { connector, to, idle: Arc::new(idle) }
+        Self { connector, to, idle: Arc::new(idle), longest_silence }
     }
 
     /// Sends a request, whose address is a path, and waits for the head of the answer.
@@ -104,6 +149,7 @@ impl Connections {
                 Ok(answer) => {
                     Idle::watch(&self.idle);
                     let idle = Arc::clone(&self.idle);
+                    let longest = self.longest_silence;
                     return Ok(answer.map(|incoming| AnswerBody {
                         incoming,
                         line: Some(line),
@@ -111,6 +157,7 @@ impl Connections {
                         has_ended: false,
                         has_unflushed: false,
                         broken: None,
+                        silence: Silence { longest, since: None, alarm: None },
                     }));
                 }
                 Err(mut error) => match error.take_message() {
@@ -199,12 +246,12 @@ impl Idle {
 
 impl http_body::Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let this = &mut *self;
         if let Some(error) = this.broken.take() {
             return Poll::Ready(Some(Err(error)));
@@ -220,16 +267,25 @@ impl http_body::Body for AnswerBody {
             Poll::Ready(Some(Err(error))) if this.has_unflushed => {
                 // An error right away would throw away what the client's connection still buffers; it
                 // writes that out when there is nothing more for the moment.
-                this.broken = Some(error);
+                this.broken = Some(AnswerError::Broken(error));
                 context.waker().wake_by_ref();
-                return Poll::Pending;
+                Poll::Pending
             }
-            Poll::Ready(Some(Ok(_))) => this.has_unflushed = true,
-            Poll::Ready(Some(Err(_))) => {}
-            Poll::Ready(None) => this.has_ended = true,
-            Poll::Pending => this.has_unflushed = false,
+            Poll::Ready(Some(Ok(frame))) => {
+                (this.has_unflushed, this.silence.since) = (true, None);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(AnswerError::Broken(error)))),
+            Poll::Ready(None) => {
+                this.has_ended = true;
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                this.has_unflushed = false;
+                ready!(this.silence.poll(context));
+                Poll::Ready(Some(Err(AnswerError::Stalled(this.silence.longest))))
+            }
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -275,7 +331,8 @@ mod tests {
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
             .unwrap();
         let connector = tls.https_or_http().enable_http1().build();
-        (listener, Connections::new(connector, to, Duration::from_secs(60)))
+        let minute = Duration::from_secs(60);
+        (listener, Connections::new(connector, to, minute, minute))
     }
 
     fn request() -> Request<RequestBody> {

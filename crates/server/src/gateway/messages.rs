@@ -2,12 +2,17 @@
 
 use std::ops::Range;
 
+use serin_core::ids::PackName;
 use serin_core::routing::Turn;
 
-use super::body::{Elements, Members};
+use super::body::{Elements, Member, Members, text};
+use super::continuations::{Questions, TextHash, Trace};
 use super::protocol::Protocol;
 use super::refusal::Refusal;
 use super::request::{ModelRequest, bad_json};
+
+/// Earlier messages of the user that the last one is compared with.
+const MOST_COMPARED: usize = 8;
 
 /// The messages of a request.
 #[derive(Debug, Default)]
@@ -22,6 +27,10 @@ pub(super) struct Messages {
     pub(super) has_history: bool,
     /// Whether the last one is a tool's result.
     pub(super) ends_in_tool_result: bool,
+    /// The user's messages, by their index.
+    users: Vec<usize>,
+    /// The last answer, by its index.
+    answer: Option<usize>,
 }
 
 /// Who speaks in a message.
@@ -59,13 +68,81 @@ impl Messages {
             messages.ends_in_tool_result = false;
             match speaker {
                 Speaker::System => messages.system.push(messages.items.len()),
-                Speaker::Model => messages.has_history = true,
+                Speaker::Model => {
+                    messages.has_history = true;
+                    messages.answer = Some(messages.items.len());
+                }
                 Speaker::Tool => (messages.has_history, messages.ends_in_tool_result) = (true, true),
-                Speaker::User | Speaker::Unknown => {}
+                Speaker::User => messages.users.push(messages.items.len()),
+                Speaker::Unknown => {}
             }
             messages.items.push(item);
         }
         Ok(Some(messages))
+    }
+
+    /// The hash of what the user asked last.
+    pub(super) fn question(&self, request: &ModelRequest<'_>) -> Option<u64> {
+        match self.open {
+            // An input that is one text.
+            None => Some(words(&text(request.bytes, request.messages.as_ref()?)?)),
+            Some(_) => Some(self.asked(request, *self.users.last()?)),
+        }
+    }
+
+    /// Whether the user asked the same earlier in this request; nothing when nothing was asked before.
+    pub(super) fn is_repeated(&self, request: &ModelRequest<'_>) -> Option<bool> {
+        let (last, before) = self.users.split_last().filter(|(_, before)| !before.is_empty())?;
+        let question = self.asked(request, *last);
+        let recent = before.iter().rev().take(MOST_COMPARED);
+        Some(recent.into_iter().any(|index| self.asked(request, *index) == question))
+    }
+
+    fn asked(&self, request: &ModelRequest<'_>, index: usize) -> u64 {
+        words(&said(request.bytes, &self.items[index]))
+    }
+
+    /// By what the answer of ours inside of the request is recognised.
+    ///
+    /// What is surest comes first.
+    pub(super) fn traces(&self, request: &ModelRequest<'_>, pack: &PackName) -> Vec<Trace> {
+        let Some(answer) = self.answer else { return Vec::new() };
+        let item = &self.items[answer];
+        if let Some(id) = call_id(request.bytes, item) {
+            return vec![Trace::of_id(pack, &id)];
+        }
+        let text = said(request.bytes, item);
+        if text.is_empty() {
+            return Vec::new();
+        }
+        let mut hash = TextHash::new();
+        hash.add(&text);
+        let users = self.users.partition_point(|user| *user < answer);
+        let questions = self.questions(request, users);
+        Trace::of_text(pack, questions, hash.finish()).to_vec()
+    }
+
+    /// What the user asked in this request.
+    pub(super) fn all_questions(&self, request: &ModelRequest<'_>) -> Questions {
+        match self.open {
+            None => Questions::default(),
+            Some(_) => self.questions(request, self.users.len()),
+        }
+    }
+
+    /// The first so many questions.
+    fn questions(&self, request: &ModelRequest<'_>, n_users: usize) -> Questions {
+        let mut all = TextHash::new();
+        let mut last = 0;
+        for user in &self.users[..n_users] {
+            let text = said(request.bytes, &self.items[*user]);
+            let mut one = TextHash::new();
+            one.add(&text);
+            last = one.finish();
+            all.add(&text);
+            all.add("\0");
+        }
+        Questions { all: all.finish(), last }
     }
 
     /// Who sent the last message.
@@ -102,6 +179,67 @@ fn speaker(request: &ModelRequest<'_>, item: &Range<usize>) -> Speaker {
         },
         (_, _) => Speaker::Unknown,
     }
+}
+
+/// The text of a message, of which images and other parts have none.
+fn said(bytes: &[u8], item: &Range<usize>) -> String {
+    let mut all = String::new();
+    for member in members(bytes, item) {
+        if *member.name(bytes) != *b"content" {
+            continue;
+        }
+        if let Some(text) = text(bytes, &member.value) {
+            all.push_str(&text);
+        }
+        for part in Elements::of(bytes, &member.value).into_iter().flatten().flatten() {
+            let texts = members(bytes, &part).filter(|member| *member.name(bytes) == *b"text");
+            all.extend(texts.filter_map(|member| text(bytes, &member.value)));
+        }
+    }
+    all
+}
+
+/// The id of the first call that a message of the model makes.
+fn call_id(bytes: &[u8], item: &Range<usize>) -> Option<String> {
+    let id_of = |object: &Range<usize>, name: &[u8]| {
+        let id = members(bytes, object).find(|member| *member.name(bytes) == *name)?;
+        text(bytes, &id.value).map(|id| id.into_owned())
+    };
+    for member in members(bytes, item) {
+        match &*member.name(bytes) {
+            b"call_id" => return id_of(item, b"call_id"),
+            b"tool_calls" => {
+                let first = Elements::of(bytes, &member.value)?.flatten().next()?;
+                return id_of(&first, b"id");
+            }
+            b"content" => {
+                let mut blocks = Elements::of(bytes, &member.value).into_iter().flatten().flatten();
+                let is_call = |block: &Range<usize>| {
+                    members(bytes, block).any(|member| bytes[member.value] == *b"\"tool_use\"")
+                };
+                if let Some(id) = blocks.find(is_call).and_then(|block| id_of(&block, b"id")) {
+                    return Some(id);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn members<'a>(bytes: &'a [u8], object: &Range<usize>) -> impl Iterator<Item = Member> + use<'a> {
+    Members::of(bytes, object).into_iter().flatten().flatten()
+}
+
+/// The hash of a text's words: letter case, punctuation and spaces make no difference.
+fn words(text: &str) -> u64 {
+    let mut hash = TextHash::new();
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    for word in words {
+        hash.add(&word.to_lowercase());
+        hash.add(" ");
+    }
+    hash.finish()
 }
 
 /// Whether one of the blocks is the result of a tool.

@@ -10,9 +10,11 @@
 mod answer;
 mod body;
 mod connections;
+mod continuations;
 mod identity;
 mod messages;
 mod observer;
+mod prices;
 mod protocol;
 mod refusal;
 mod request;
@@ -36,15 +38,18 @@ use serin_core::routing::Turn;
 use tokio::time::Instant;
 
 pub use identity::{ATTRIBUTES, Attributes, SESSION, attributes};
+pub use prices::{Price, Prices};
 pub use protocol::Protocol;
 pub use refusal::Refusal;
 pub use request::{PROMPT, VARIABLES, VERSION};
 pub use settings::{GatewayCounts, GatewaySettings, Ids, StreamUsage, SystemMessage};
 pub use upstream::{BaseUrl, InvalidBaseUrl, Secret, Upstream, UpstreamError, UpstreamSettings};
 
+use self::answer::Expected;
 use self::connections::RequestBody;
+use self::continuations::{Continuations, Known, Questions, Trace};
 use self::messages::Messages;
-use self::observer::{Ending, Observer};
+use self::observer::{Ending, Link, Observer};
 use self::request::{ModelRequest, PromptRef, VariablesSource};
 use self::splice::{Additions, splice};
 use self::tap::{Tap, Watch};
@@ -62,6 +67,7 @@ pub struct Gateway {
     upstream: Upstream,
     settings: GatewaySettings,
     counts: Arc<GatewayCounts>,
+    continuations: Arc<Continuations>,
 }
 
 /// A request that has its version.
@@ -71,12 +77,17 @@ struct Served<'r> {
     messages: Option<Messages>,
     variables: request::Variables,
     resolved: Resolved,
+    /// Whether no key names the session, so that it has to be found again by our answer.
+    is_unnamed: bool,
 }
 
 impl Gateway {
     /// A gateway in front of a provider.
     pub fn new(resolver: Arc<Resolver>, upstream: Upstream, settings: GatewaySettings) -> Self {
-        Self { resolver, upstream, settings, counts: Arc::default() }
+        let counts = Arc::<GatewayCounts>::default();
+        let room = settings.most_continuations;
+        let continuations = Arc::new(Continuations::with_room(room, Arc::clone(&counts)));
+        Self { resolver, upstream, settings, counts, continuations }
     }
 
     /// What it counted so far.
@@ -151,8 +162,8 @@ impl Gateway {
         };
         let messages = Messages::of(&asked)?;
         let variables = prompt.variables(&bytes, &parts.headers)?;
-        let resolved = self.resolve(&parts.headers, &asked, &prompt, messages.as_ref()).await?;
-        let served = Served { asked: &asked, prompt: &prompt, messages, variables, resolved };
+        let (resolved, is_unnamed) = self.resolve(&parts.headers, &asked, &prompt, messages.as_ref()).await?;
+        let served = Served { asked: &asked, prompt: &prompt, messages, variables, resolved, is_unnamed };
         Ok(self.serve(parts, served, started).await)
     }
 
@@ -186,8 +197,10 @@ impl Gateway {
         asked: &ModelRequest<'_>,
         prompt: &PromptRef,
         messages: Option<&Messages>,
-    ) -> Result<Resolved, Refusal> {
-        let session = self.session(headers, asked)?;
+    ) -> Result<(Resolved, bool), Refusal> {
+        let named = self.session(headers, asked)?;
+        let is_unnamed = named.is_none();
+        let session = named.or_else(|| self.followed(asked, prompt, messages));
         let has_history =
             asked.has_history_at_provider() || messages.is_some_and(|messages| messages.has_history);
         if session.is_none() && has_history {
@@ -217,7 +230,61 @@ impl Gateway {
         if version.is_some() {
             count(&self.counts.version_overrides);
         }
-        Ok(resolved)
+        Ok((resolved, is_unnamed))
+    }
+
+    /// The session of a request that names none, by the response that it goes on from or our answer inside of it.
+    fn followed(
+        &self,
+        asked: &ModelRequest<'_>,
+        prompt: &PromptRef,
+        messages: Option<&Messages>,
+    ) -> Option<SessionKey> {
+        let pack = &prompt.pack;
+        let (traces, counter) = match asked.previous_response() {
+            Some(id) => (vec![Trace::of_id(pack, &id)], &self.counts.sessions_by_response),
+            None => (messages?.traces(asked, pack), &self.counts.sessions_by_answer),
+        };
+        let Known { key, cohort } = self.continuations.find(&traces)?;
+        count(counter);
+        // Its first request had no key and made no pin; from now on it is a session like any other.
+        self.resolver.resume(pack, &key, cohort);
+        Some(key)
+    }
+
+    fn price(&self, asked: &ModelRequest<'_>) -> Option<Price> {
+        if self.settings.prices.is_empty() {
+            return None;
+        }
+        let price = asked.model().and_then(|model| self.settings.prices.of(&model));
+        if price.is_none() {
+            count(&self.counts.unpriced);
+        }
+        price
+    }
+
+    /// How the session of a request is found again; nothing for one that has a key.
+    fn link(&self, served: &Served<'_>) -> Option<Link> {
+        let resolved = &served.resolved;
+        (served.is_unnamed && resolved.counts).then(|| Link {
+            continuations: Arc::clone(&self.continuations),
+            pack: Arc::clone(&resolved.pack.name),
+            questions: served
+                .messages
+                .as_ref()
+                .map_or_else(Questions::default, |messages| messages.all_questions(served.asked)),
+            known: Known { key: resolved.key.clone(), cohort: resolved.cohort.id },
+        })
+    }
+
+    /// Whether the user asks again what was asked before; nothing when a tool's result came.
+    fn repeats(&self, served: &Served<'_>, question: Option<u64>) -> Option<bool> {
+        let messages = served.messages.as_ref().filter(|messages| messages.turn() == Turn::User)?;
+        let question = question?;
+        if let Some(repeated) = messages.is_repeated(served.asked) {
+            return Some(repeated);
+        }
+        Some(self.continuations.is_asked_again(served.resolved.hash, question))
     }
 
     fn session(&self, headers: &HeaderMap, asked: &ModelRequest<'_>) -> Result<Option<SessionKey>, Refusal> {
@@ -281,7 +348,10 @@ impl Gateway {
                 return refused(refusal);
             }
         };
-        observer.expect(served.asked.expected());
+        observer.expect(Expected { price: self.price(served.asked), ..served.asked.expected() });
+        let question = served.messages.as_ref().and_then(|messages| messages.question(served.asked));
+        observer.link(self.link(&served));
+        observer.repeats(self.repeats(&served, question));
         self.upstream.address(&mut parts);
         Upstream::ask_for_identity(&mut parts.headers);
         let request = Request::from_parts(parts, Either::Left(Full::new(spliced.body)));

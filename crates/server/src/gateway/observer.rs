@@ -12,6 +12,7 @@ use serin_core::routing::CohortId;
 use tokio::time::Instant;
 
 use super::answer::{Chunk, Expected, Reading};
+use super::continuations::{Continuations, Known, Questions};
 use super::protocol::Protocol;
 use super::settings::GatewayCounts;
 use crate::resolve::{Resolved, Resolver};
@@ -34,7 +35,22 @@ pub(super) struct Observer {
     expected: Expected,
     reading: Reading,
     form: Form,
+    link: Option<Link>,
+    repeated_question: Option<bool>,
     is_over: bool,
+}
+
+/// What is needed to find a session again that has no key of its own.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// Where answers are remembered.
+    pub(super) continuations: Arc<Continuations>,
+    /// The pack.
+    pub(super) pack: Arc<PackName>,
+    /// What was asked.
+    pub(super) questions: Questions,
+    /// Whose answer it is.
+    pub(super) known: Known,
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +90,8 @@ pub(super) enum Ending {
     Unreachable,
     /// The provider did not begin to answer in time.
     TimedOut,
+    /// The provider fell silent in the middle of its answer.
+    Stalled,
     /// The request could not be made, because its prompt could not be rendered.
     NotSent,
 }
@@ -119,6 +137,8 @@ impl Observer {
             expected: Expected::nothing(protocol),
             reading: Reading::default(),
             form: Form::Unread,
+            link: None,
+            repeated_question: None,
             is_over: false,
         }
     }
@@ -126,6 +146,25 @@ impl Observer {
     /// Takes note of what the answer shall be like.
     pub(super) fn expect(&mut self, expected: Expected) {
         self.expected = expected;
+    }
+
+    /// Takes note of how the session is found again.
+    pub(super) fn link(&mut self, link: Option<Link>) {
+        self.expected.traces = link.is_some();
+        self.link = link;
+    }
+
+    /// Takes note of whether the user asks the same again.
+    pub(super) fn repeats(&mut self, repeated: Option<bool>) {
+        self.repeated_question = repeated;
+    }
+
+    /// Remembers the answer, before the client has all of it and can go on from it.
+    fn remember(&mut self) {
+        let Some(link) = self.link.take() else { return };
+        for trace in self.reading.traces(&link.pack, link.questions, self.expected.protocol) {
+            link.continuations.remember(trace, link.known.clone());
+        }
     }
 
     /// Takes note of the answer's status.
@@ -148,6 +187,7 @@ impl Observer {
         }
         if data == b"[DONE]" {
             self.done = Some(self.started.elapsed());
+            self.remember();
             return Chunk::Other;
         }
         match self.reading.read_chunk(data, &self.expected) {
@@ -156,7 +196,10 @@ impl Observer {
                     Chunk::Content if self.first_content.is_none() => {
                         self.first_content = Some(self.started.elapsed());
                     }
-                    Chunk::End => self.done = Some(self.started.elapsed()),
+                    Chunk::End => {
+                        self.done = Some(self.started.elapsed());
+                        self.remember();
+                    }
                     Chunk::Content | Chunk::UsageOnly | Chunk::Other => {}
                 }
                 chunk
@@ -216,7 +259,11 @@ impl Observer {
             return;
         }
         let elapsed = self.started.elapsed();
+        self.remember();
         let result = self.result(ending);
+        if ending == Ending::Stalled {
+            count(&self.counts.stalled);
+        }
         count(match result {
             Result::Success => &self.counts.succeeded,
             Result::Failure(ErrorKind::Provider) => &self.counts.provider_failed,
@@ -244,11 +291,13 @@ impl Observer {
                 response.success = Some(false);
                 response.error = Some(kind);
                 // How fast a failure came says nothing about speed, except that a timeout is slow.
-                response.latency_ms = (ending == Ending::TimedOut).then(|| milliseconds(elapsed));
+                response.latency_ms =
+                    matches!(ending, Ending::TimedOut | Ending::Stalled).then(|| milliseconds(elapsed));
                 reading.tokens_into(&self.expected, &mut response);
             }
             Result::Neither => reading.tokens_into(&self.expected, &mut response),
         }
+        response.repeated_question = self.repeated_question.filter(|_| response.success.is_some());
         let until = self.resolver.clock.now();
         self.resolver.signals.fact(subject.fact(until, Fact::Response(response)));
     }
@@ -258,13 +307,15 @@ impl Observer {
         match (ending, self.status) {
             (Ending::NotSent, _) => return Result::Failure(ErrorKind::Request),
             (Ending::Unreachable | Ending::TimedOut, _) => return provider,
-            (Ending::Complete | Ending::Broken | Ending::Left, Some(status)) if !status.is_success() => {
+            (Ending::Complete | Ending::Broken | Ending::Left | Ending::Stalled, Some(status))
+                if !status.is_success() =>
+            {
                 let is_request = status.is_client_error()
                     && status != StatusCode::TOO_MANY_REQUESTS
                     && status != StatusCode::REQUEST_TIMEOUT;
                 return if is_request { Result::Failure(ErrorKind::Request) } else { provider };
             }
-            (Ending::Complete | Ending::Broken | Ending::Left, Some(_) | None) => {}
+            (Ending::Complete | Ending::Broken | Ending::Left | Ending::Stalled, Some(_) | None) => {}
         }
         if self.reading.has_error() || self.form == Form::Garbled {
             return provider;
@@ -274,10 +325,12 @@ impl Observer {
             Ending::Complete if self.form == Form::Stream && !has_finish => provider,
             Ending::Complete => Result::Success,
             // The end mark was there: what came apart behind it is not the answer.
-            Ending::Broken if self.done.is_some() => Result::Success,
+            Ending::Broken | Ending::Stalled if self.done.is_some() => Result::Success,
             Ending::Left if has_finish => Result::Success,
             Ending::Left => Result::Neither,
-            Ending::Broken | Ending::Unreachable | Ending::TimedOut | Ending::NotSent => provider,
+            Ending::Broken | Ending::Stalled | Ending::Unreachable | Ending::TimedOut | Ending::NotSent => {
+                provider
+            }
         }
     }
 }

@@ -36,6 +36,7 @@ pub(super) struct ModelRequest<'b> {
     /// Its members.
     pub(super) object: Object,
     prompt: Option<Range<usize>>,
+    model: Option<Range<usize>>,
     /// The value of `messages`, or of `input`.
     pub(super) messages: Option<Range<usize>>,
     /// The value of `instructions` or `system`, where the protocol has it.
@@ -87,6 +88,7 @@ impl<'b> ModelRequest<'b> {
             bytes,
             object: Object { members: Vec::new(), open: object.open },
             prompt: None,
+            model: None,
             messages: None,
             system: None,
             stream_options: None,
@@ -101,6 +103,7 @@ impl<'b> ModelRequest<'b> {
         for member in &object.members {
             let place = match (protocol, &*member.name(bytes)) {
                 (_, b"prompt") => &mut request.prompt,
+                (_, b"model") => &mut request.model,
                 (_, b"stream") => &mut request.stream,
                 (_, b"metadata") => &mut request.metadata,
                 (_, b"tools") => &mut request.tools,
@@ -148,6 +151,11 @@ impl<'b> ModelRequest<'b> {
         self.member_text(self.metadata.as_ref()?, b"session_id")
     }
 
+    /// The model that the request names.
+    pub(super) fn model(&self) -> Option<Cow<'_, str>> {
+        text(self.bytes, self.model.as_ref()?)
+    }
+
     /// Whether the answer shall be streamed.
     pub(super) fn is_stream(&self) -> bool {
         self.stream.as_ref().is_some_and(|value| self.bytes[value.clone()] == *b"true")
@@ -157,6 +165,11 @@ impl<'b> ModelRequest<'b> {
     pub(super) fn conversation(&self) -> Option<Cow<'_, str>> {
         let value = self.conversation.as_ref()?;
         text(self.bytes, value).or_else(|| self.member_text(value, b"id"))
+    }
+
+    /// The id of the response that the request goes on from.
+    pub(super) fn previous_response(&self) -> Option<Cow<'_, str>> {
+        text(self.bytes, self.previous.as_ref()?)
     }
 
     /// Whether the provider knows what was said before.
@@ -169,7 +182,7 @@ impl<'b> ModelRequest<'b> {
 
     /// What the request leads one to expect of its answer.
     pub(super) fn expected(&self) -> Expected {
-        Expected { protocol: self.protocol, tools: self.tool_names(), json: self.asks_for_json() }
+        Expected { tools: self.tool_names(), json: self.asks_for_json(), ..Expected::nothing(self.protocol) }
     }
 
     fn asks_for_json(&self) -> bool {

@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicU64;
 use http::HeaderName;
 use serin_core::ids::SessionKey;
 
+use super::prices::Prices;
+
 /// Draws 128 random bits; the ids of requests and of sessions without a key are made of them.
 #[derive(Clone)]
 pub struct Ids(Arc<dyn Fn() -> u128 + Send + Sync>);
@@ -76,6 +78,10 @@ pub struct GatewaySettings {
     pub stream_usage: StreamUsage,
     /// Whether a caller may name a version; without it such a request is refused.
     pub allow_version_override: bool,
+    /// What tokens cost, by model.
+    pub prices: Prices,
+    /// Answers that are remembered to find sessions without a key, and questions to see repeated ones.
+    pub most_continuations: usize,
     /// Whether the ingest is told of a request when it starts, so that one that hangs is seen.
     pub report_starts: bool,
     /// Where new ids come from.
@@ -92,6 +98,8 @@ impl GatewaySettings {
             system_message: SystemMessage::default(),
             stream_usage: StreamUsage::default(),
             allow_version_override: false,
+            prices: Prices::default(),
+            most_continuations: 200_000,
             report_starts: true,
             ids,
         }
@@ -119,6 +127,8 @@ pub struct GatewayCounts {
     pub unreachable: AtomicU64,
     /// Requests for which the provider did not begin to answer in time.
     pub timed_out: AtomicU64,
+    /// Answers in whose middle the provider fell silent for too long.
+    pub stalled: AtomicU64,
     /// Answers that were too large to be observed in full.
     pub tap_overflow: AtomicU64,
     /// Answers in a form that only their clients can read, such as a compressed one.
@@ -129,6 +139,16 @@ pub struct GatewayCounts {
     pub parameters_left_out: AtomicU64,
     /// Requests that bring a history and no session: those that may change versions between turns.
     pub history_without_session: AtomicU64,
+    /// Requests without a key whose session was found by a response that they name.
+    pub sessions_by_response: AtomicU64,
+    /// Requests without a key whose session was found by our answer inside of them.
+    pub sessions_by_answer: AtomicU64,
+    /// Requests without a key whose answer inside was given to sessions of several versions, so that it tells nothing.
+    pub answers_ambiguous: AtomicU64,
+    /// Remembered answers and questions that were forgotten to make room.
+    pub answers_forgotten: AtomicU64,
+    /// Requests for models without a price, while others have one.
+    pub unpriced: AtomicU64,
     /// Requests that named their version.
     pub version_overrides: AtomicU64,
     /// Chunks with the usage that were kept from clients that did not ask for them.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::answer::Chunk;
+use super::connections::AnswerError;
 use super::observer::{Ending, Observer};
 use super::sse::Scanner;
 
@@ -34,7 +35,7 @@ pub(super) enum Watch {
 ///
 /// Dropping it drops the provider's body, which cancels the call.
 #[derive(Debug)]
-pub(super) struct Tap<B: Body<Data = Bytes> + Unpin> {
+pub(super) struct Tap<B: Body<Data = Bytes, Error: 'static> + Unpin> {
     inner: B,
     observer: Observer,
     reader: Reader,
@@ -86,7 +87,7 @@ enum Pass {
     Nothing,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Tap<B> {
+impl<B: Body<Data = Bytes, Error: 'static> + Unpin> Tap<B> {
     /// Watches a body.
     pub(super) fn new(inner: B, watch: Watch, mut observer: Observer) -> Self {
         let reader = match watch {
@@ -160,6 +161,15 @@ impl<B: Body<Data = Bytes> + Unpin> Tap<B> {
             }),
         }
         self.observer.end(Ending::Complete);
+    }
+
+    /// How an answer ends that breaks off with an error.
+    fn ending_of(&self, error: &B::Error) -> Ending {
+        let error: &dyn std::any::Any = error;
+        match error.downcast_ref::<AnswerError>() {
+            Some(AnswerError::Stalled(_)) => Ending::Stalled,
+            Some(AnswerError::Broken(_)) | None => Ending::Broken,
+        }
     }
 
     fn held(&mut self) -> Option<Bytes> {
@@ -268,9 +278,9 @@ fn some(data: Bytes) -> Pass {
 }
 
 /// Nothing in it is ever pinned in place.
-impl<B: Body<Data = Bytes> + Unpin> Unpin for Tap<B> {}
+impl<B: Body<Data = Bytes, Error: 'static> + Unpin> Unpin for Tap<B> {}
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Tap<B> {
+impl<B: Body<Data = Bytes, Error: 'static> + Unpin> Body for Tap<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -302,7 +312,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Tap<B> {
                     }
                 }
                 Some(Err(error)) => {
-                    this.observer.end(Ending::Broken);
+                    let ending = this.ending_of(&error);
+                    this.observer.end(ending);
                     this.last = Some(Last::Error(error));
                     match this.held() {
                         Some(held) => return Poll::Ready(Some(Ok(Frame::data(held)))),
@@ -339,7 +350,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Tap<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Drop for Tap<B> {
+impl<B: Body<Data = Bytes, Error: 'static> + Unpin> Drop for Tap<B> {
     fn drop(&mut self) {
         if self.inner.is_end_stream() {
             self.complete();

@@ -28,6 +28,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
+static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Anthropic's API refuses requests without it.
+static ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+
 /// A secret that no log and no debug output shows.
 #[derive(Clone)]
 pub struct Secret(String);
@@ -144,6 +148,8 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     /// The longest time until the provider begins to answer.
     pub first_byte_timeout: Duration,
+    /// The longest time that nothing comes in the middle of an answer.
+    pub stall_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
 }
@@ -156,6 +162,7 @@ impl UpstreamSettings {
             key: None,
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(600),
+            stall_timeout: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(60),
         }
     }
@@ -178,6 +185,8 @@ pub struct Upstream {
     base_url: BaseUrl,
     host: HeaderValue,
     authorization: Option<HeaderValue>,
+    /// The same key as Anthropic's API takes it.
+    api_key: Option<HeaderValue>,
     first_byte_timeout: Duration,
 }
 
@@ -212,16 +221,20 @@ impl Upstream {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
-        let connections = Connections::new(connector, settings.base_url.host(), settings.idle_timeout);
-        let authorization = match &settings.key {
-            None => None,
-            Some(key) => {
-                let bearer = HeaderValue::try_from(format!("Bearer {}", key.0));
-                let mut value = bearer.map_err(|_| UpstreamError::Key)?;
-                value.set_sensitive(true);
-                Some(value)
-            }
+        let connections = Connections::new(
+            connector,
+            settings.base_url.host(),
+            settings.idle_timeout,
+            settings.stall_timeout,
+        );
+        let secret = |text: String| {
+            let mut value = HeaderValue::try_from(text).map_err(|_| UpstreamError::Key)?;
+            value.set_sensitive(true);
+            Ok::<_, UpstreamError>(value)
         };
+        let key = settings.key.as_ref();
+        let authorization = key.map(|key| secret(format!("Bearer {}", key.0))).transpose()?;
+        let api_key = key.map(|key| secret(key.0.clone())).transpose()?;
         let base_url = settings.base_url.clone();
         let host = HeaderValue::from_str(base_url.authority.as_str()).expect("a host is valid in a header");
         Ok(Self {
@@ -229,12 +242,14 @@ impl Upstream {
             base_url,
             host,
             authorization,
+            api_key,
             first_byte_timeout: settings.first_byte_timeout,
         })
     }
 
     /// Turns a request to the gateway into one to the provider.
     pub(super) fn address(&self, parts: &mut request::Parts) {
+        let is_anthropic = parts.uri.path().starts_with("/v1/messages");
         parts.uri = Uri::from(self.base_url.join(parts.uri.path_and_query()));
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
@@ -249,8 +264,16 @@ impl Upstream {
             headers.remove(name);
         }
         headers.insert(HOST, self.host.clone());
-        if let Some(authorization) = &self.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
+        if let (Some(authorization), Some(api_key)) = (&self.authorization, &self.api_key) {
+            if is_anthropic {
+                headers.remove(AUTHORIZATION);
+                headers.insert(&X_API_KEY, api_key.clone());
+            } else {
+                headers.insert(AUTHORIZATION, authorization.clone());
+            }
+        }
+        if is_anthropic && !headers.contains_key(&ANTHROPIC_VERSION) {
+            headers.insert(&ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"));
         }
     }
 

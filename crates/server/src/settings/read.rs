@@ -6,6 +6,8 @@ use std::fmt::Display;
 use serin_core::manifest::{At, Entry, Node, Value};
 use serin_core::metric::nearest;
 
+use crate::gateway::{Price, Prices};
+
 use super::{ControlKey, Settings, SettingsError, SettingsProblem, Shown};
 
 /// Sections of the file; everything else in it is a setting.
@@ -322,6 +324,55 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// Reads the prices of models: `MODEL: {input, cached, output}` in US dollars for a million tokens.
+    ///
+    /// `cached` may be left out; tokens from a cache then cost what the others do.
+    pub(super) fn prices(&mut self, setting: &str) -> Prices {
+        self.asked.insert(setting.to_owned());
+        let Some((node, _)) = self.leaves.get(setting).cloned() else { return Prices::default() };
+        let place = self.place(node.at);
+        let mut prices = Vec::new();
+        for model in self.entries(&node, setting) {
+            let path = format!("{setting}.{}", model.key);
+            let (mut input, mut cached, mut output) = (None, None, None);
+            for entry in self.entries(&model.node, &path) {
+                let at = self.place(entry.at);
+                let field = format!("{path}.{}", entry.key);
+                let of = match entry.key.as_str() {
+                    "input" => &mut input,
+                    "cached" => &mut cached,
+                    "output" => &mut output,
+                    _ => {
+                        self.problem(&at, &field, "unknown field", Some("known here: input, cached, output"));
+                        continue;
+                    }
+                };
+                let number = match &entry.node.value {
+                    Value::Scalar(scalar) => scalar.text.parse::<f64>().ok(),
+                    Value::Null | Value::List(_) | Value::Map(_) => None,
+                };
+                *of = number.filter(|price| (0.0..=1e6).contains(price));
+                if of.is_none() {
+                    let hint = "write US dollars for a million tokens, such as 1.25";
+                    self.problem(&at, &field, "is no price from 0 to 1000000", Some(hint));
+                }
+            }
+            match (input, output) {
+                (Some(input), Some(output)) => {
+                    let price = Price { input, cached: cached.unwrap_or(input), output };
+                    prices.push((model.key, price));
+                }
+                (_, _) => {
+                    let at = self.place(model.at);
+                    self.problem(&at, &path, "needs a price for input and output", None);
+                }
+            }
+        }
+        let names: Vec<&str> = prices.iter().map(|(name, _)| name.as_str()).collect();
+        self.show(setting, format!("[{}]", names.join(", ")), place);
+        prices.into_iter().collect()
     }
 
     /// A secret of a variable; an empty one counts as absent.

@@ -45,6 +45,7 @@ fn without_anything_the_defaults_hold() {
       baseUrl: https://api.openai.com/v1  # default
       connectTimeout: 10s  # default
       firstByteTimeout: 10m  # default
+      stallTimeout: 5m  # default
       idleTimeout: 1m  # default
     ");
 }
@@ -119,4 +120,20 @@ fn the_example_file_is_in_force_as_it_stands() {
     let settings = load(example, &[("OPENAI_API_KEY", "sk-test")], Options::default()).unwrap();
     assert_eq!(settings.data.session_headers.len(), 1);
     assert!(settings.provider.key.is_some());
+}
+
+#[test]
+fn prices_are_read_by_model_and_mistakes_in_them_told() {
+    let yaml = "prices:\n  gpt-5: {input: 1.25, cached: 0.125, output: 10}\n  plain: {input: 1, output: 2}\n";
+    let prices = load(yaml, &[], Options::default()).unwrap().prices;
+    let price = prices.of("gpt-5-2026-01-31").unwrap();
+    assert_eq!((price.input, price.cached, price.output), (1.25, 0.125, 10.0));
+    assert_eq!(prices.of("plain").unwrap().cached, 1.0);
+    let told = load("prices:\n  a: {input: -1, output: 2}\n  b: {inputs: 1}\n", &[], Options::default())
+        .unwrap_err();
+    for expected in
+        ["prices.a.input: is no price", "prices.b.inputs: unknown field", "prices.b: needs a price"]
+    {
+        assert!(told.contains(expected), "{told}");
+    }
 }

@@ -80,7 +80,7 @@ impl Reading {
                     for (position, call) in
                         Elements::of(bytes, &member.value).into_iter().flatten().enumerate()
                     {
-                        self.chat_call(bytes, &call?, position as u64)?;
+                        self.chat_call(bytes, &call?, position as u64, expected)?;
                         has_content = true;
                     }
                 }
@@ -112,18 +112,28 @@ impl Reading {
         Ok(has_content)
     }
 
-    fn chat_call(&mut self, bytes: &[u8], value: &Range<usize>, position: u64) -> Result<(), SyntaxError> {
-        let (mut index, mut function, mut is_free) = (position, None, false);
+    fn chat_call(
+        &mut self,
+        bytes: &[u8],
+        value: &Range<usize>,
+        position: u64,
+        expected: &Expected,
+    ) -> Result<(), SyntaxError> {
+        let (mut index, mut function, mut is_free, mut id) = (position, None, false, None);
         for member in Members::of(bytes, value).into_iter().flatten() {
             let member = member?;
             match &bytes[member.key.clone()] {
                 b"index" => index = whole_number(bytes, &member.value).unwrap_or(position),
+                b"id" => id = Some(member.value),
                 b"function" => function = Some(member.value),
                 b"custom" => (function, is_free) = (Some(member.value), true),
                 _ => {}
             }
         }
         let Some(at) = self.call(index, is_free) else { return Ok(()) };
+        if let Some(id) = id {
+            self.call_id(at, bytes, &id, expected);
+        }
         for member in function.and_then(|function| Members::of(bytes, &function)).into_iter().flatten() {
             let member = member?;
             match &bytes[member.key.clone()] {

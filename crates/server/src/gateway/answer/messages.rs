@@ -120,11 +120,12 @@ impl Reading {
         expected: &Expected,
         is: BlockIs,
     ) -> Result<bool, SyntaxError> {
-        let (mut kind, mut name, mut input, mut said) = (None, None, None, None);
+        let (mut kind, mut name, mut input, mut said, mut id) = (None, None, None, None, None);
         for member in Members::of(bytes, value).into_iter().flatten() {
             let member = member?;
             match &bytes[member.key.clone()] {
                 b"type" => kind = Some(member.value),
+                b"id" => id = Some(member.value),
                 b"name" => name = Some(member.value),
                 b"input" => input = Some(member.value),
                 b"text" => said = Some(member.value),
@@ -135,6 +136,9 @@ impl Reading {
             (Some(b"\"text\""), Some(said)) => Ok(self.piece(bytes, &said, expected).unwrap_or(false)),
             (Some(b"\"tool_use\""), _) => {
                 let Some(at) = self.call(index, false) else { return Ok(true) };
+                if let Some(id) = id {
+                    self.call_id(at, bytes, &id, expected);
+                }
                 if let Some(name) = name {
                     self.call_name(at, bytes, &name);
                 }

@@ -9,12 +9,16 @@ mod responses;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::de::IgnoredAny;
+use serin_core::ids::PackName;
 use serin_core::observation::Response;
 
 use super::body::{Members, Object, SyntaxError, count_chars, text};
+use super::continuations::{Questions, TextHash, Trace};
+use super::prices::Price;
 use super::protocol::Protocol;
 
 /// The most bytes that are kept of one answer's text or arguments.
@@ -31,12 +35,16 @@ pub(super) struct Expected {
     pub(super) tools: Vec<String>,
     /// Whether the text shall be JSON.
     pub(super) json: bool,
+    /// Whether the answer shall be recognised when it comes back.
+    pub(super) traces: bool,
+    /// What its tokens cost.
+    pub(super) price: Option<Price>,
 }
 
 impl Expected {
     /// Nothing in particular.
     pub(super) fn nothing(protocol: Protocol) -> Self {
-        Self { protocol, tools: Vec::new(), json: false }
+        Self { protocol, tools: Vec::new(), json: false, traces: false, price: None }
     }
 }
 
@@ -54,6 +62,10 @@ pub(super) struct Reading {
     is_refusal: bool,
     calls: Vec<Call>,
     text: String,
+    /// The id of the answer, where it is read.
+    id: Option<String>,
+    /// The hash of the text, where the answer shall be recognised.
+    said: Option<TextHash>,
     kept_bytes: usize,
     has_overflowed: bool,
     has_error: bool,
@@ -62,6 +74,8 @@ pub(super) struct Reading {
 #[derive(Debug)]
 struct Call {
     index: u64,
+    /// Its id, where the answer shall be recognised.
+    id: Option<String>,
     name: String,
     /// Nothing for a tool that takes free text.
     arguments: Option<String>,
@@ -141,13 +155,43 @@ impl Reading {
         let (chars, has_ink) = count_chars(bytes, value)?;
         self.chars += chars;
         self.has_ink |= has_ink;
-        if expected.json
-            && self.has_room_for(value.len())
+        if chars > 0
+            && (expected.json || expected.traces)
             && let Some(piece) = text(bytes, value)
         {
-            self.text.push_str(&piece);
+            if expected.traces {
+                self.said.get_or_insert_with(TextHash::new).add(&piece);
+            }
+            if expected.json && self.has_room_for(value.len()) {
+                self.text.push_str(&piece);
+            }
         }
         Some(chars > 0)
+    }
+
+    /// Takes the id of the answer as a whole, of which the first counts.
+    fn answer_id(&mut self, bytes: &[u8], value: &Range<usize>, expected: &Expected) {
+        if expected.traces && self.id.is_none() {
+            self.id = text(bytes, value).map(Cow::into_owned);
+        }
+    }
+
+    fn call_id(&mut self, at: usize, bytes: &[u8], value: &Range<usize>, expected: &Expected) {
+        if expected.traces
+            && self.calls[at].id.is_none()
+            && let Some(id) = text(bytes, value)
+        {
+            self.calls[at].id = Some(id.into_owned());
+        }
+    }
+
+    /// By what a later request shows that it goes on from this answer, as the answer to a question.
+    pub(super) fn traces(&self, pack: &PackName, questions: Questions, protocol: Protocol) -> Vec<Trace> {
+        let id = self.id.as_deref().filter(|_| protocol == Protocol::Responses);
+        let call = self.calls.first().and_then(|call| call.id.as_deref());
+        let text = self.said.as_ref().map(|said| Trace::of_text(pack, questions, said.finish()));
+        let ids = id.into_iter().chain(call).map(|id| Trace::of_id(pack, id));
+        ids.chain(text.into_iter().flatten()).collect()
     }
 
     /// Takes a piece of a refusal; whether it holds anything.
@@ -167,7 +211,7 @@ impl Reading {
             return None;
         }
         let arguments = (!is_free).then(String::new);
-        self.calls.push(Call { index, name: String::new(), arguments });
+        self.calls.push(Call { index, id: None, name: String::new(), arguments });
         Some(self.calls.len() - 1)
     }
 
@@ -207,6 +251,10 @@ impl Reading {
                     .saturating_add(self.cache_writes.unwrap_or(0))
             }),
         };
+        if let (Some(price), Some(input), Some(output)) = (expected.price, input, self.output_tokens) {
+            let cached = self.cached_tokens.unwrap_or(0);
+            response.cost = Some(price.of(number(input), number(cached), number(output)));
+        }
         response.input_tokens = input.map(number);
         response.output_tokens = self.output_tokens.map(number);
         response.cached_tokens = self.cached_tokens.map(number);

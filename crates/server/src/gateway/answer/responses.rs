@@ -44,7 +44,7 @@ impl Reading {
         }
         let Some(kind) = event.kind.as_ref().map(|kind| &bytes[kind.clone()]) else {
             if event.is_response {
-                self.response(bytes, whole, Some(expected))?;
+                self.response(bytes, whole, expected, Output::Read)?;
             }
             return Ok(Chunk::Other);
         };
@@ -65,7 +65,7 @@ impl Reading {
                 true
             }
             (b"\"response.output_item.added\"", _, Some(item), _) => {
-                self.begun_item(bytes, item, event.index)?
+                self.call_of_item(bytes, item, event.index, expected)?.is_some()
             }
             (
                 b"\"response.completed\"" | b"\"response.incomplete\"" | b"\"response.failed\"",
@@ -73,7 +73,7 @@ impl Reading {
                 _,
                 Some(response),
             ) => {
-                self.response(bytes, response, None)?;
+                self.response(bytes, response, expected, Output::Known)?;
                 return Ok(Chunk::End);
             }
             (b"\"error\"", _, _, _) => {
@@ -90,12 +90,14 @@ impl Reading {
         &mut self,
         bytes: &[u8],
         value: &Range<usize>,
-        output: Option<&Expected>,
+        expected: &Expected,
+        output: Output,
     ) -> Result<(), SyntaxError> {
         let (mut status, mut reason) = (None, None);
         for member in Members::of(bytes, value).into_iter().flatten() {
             let member = member?;
             match &bytes[member.key.clone()] {
+                b"id" => self.answer_id(bytes, &member.value, expected),
                 b"status" => status = text(bytes, &member.value),
                 b"error" => self.has_error |= !is_null(bytes, &member.value),
                 b"incomplete_details" => {
@@ -107,8 +109,7 @@ impl Reading {
                     }
                 }
                 b"usage" => self.responses_usage(bytes, &member.value)?,
-                b"output" => {
-                    let Some(expected) = output else { continue };
+                b"output" if output == Output::Read => {
                     let items = Elements::of(bytes, &member.value).into_iter().flatten();
                     for (index, item) in items.enumerate() {
                         self.item(bytes, &item?, index as u64, expected)?;
@@ -132,7 +133,7 @@ impl Reading {
         index: u64,
         expected: &Expected,
     ) -> Result<(), SyntaxError> {
-        if let Some(at) = self.call_of_item(bytes, item, index)? {
+        if let Some(at) = self.call_of_item(bytes, item, index, expected)? {
             for member in Members::of(bytes, item).into_iter().flatten() {
                 let member = member?;
                 if &bytes[member.key.clone()] == b"arguments" {
@@ -164,24 +165,21 @@ impl Reading {
         Ok(())
     }
 
-    /// Reads an item whose content is still to come; whether it is a call.
-    fn begun_item(&mut self, bytes: &[u8], item: &Range<usize>, index: u64) -> Result<bool, SyntaxError> {
-        Ok(self.call_of_item(bytes, item, index)?.is_some())
-    }
-
     /// The place of the call that an item is; nothing when it is none.
     fn call_of_item(
         &mut self,
         bytes: &[u8],
         item: &Range<usize>,
         index: u64,
+        expected: &Expected,
     ) -> Result<Option<usize>, SyntaxError> {
-        let (mut kind, mut name) = (None, None);
+        let (mut kind, mut name, mut id) = (None, None, None);
         for member in Members::of(bytes, item).into_iter().flatten() {
             let member = member?;
             match &bytes[member.key.clone()] {
                 b"type" => kind = Some(member.value),
                 b"name" => name = Some(member.value),
+                b"call_id" => id = Some(member.value),
                 _ => {}
             }
         }
@@ -193,6 +191,9 @@ impl Reading {
         let Some(at) = self.call(index, is_free) else { return Ok(None) };
         if let Some(name) = name {
             self.call_name(at, bytes, &name);
+        }
+        if let Some(id) = id {
+            self.call_id(at, bytes, &id, expected);
         }
         Ok(Some(at))
     }
@@ -220,6 +221,13 @@ impl Reading {
         }
         Ok(())
     }
+}
+
+/// Whether the output of a response is still to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    Read,
+    Known,
 }
 
 fn is_message(bytes: &[u8], item: &Range<usize>) -> bool {

@@ -1,7 +1,9 @@
 //! The gateway in front of the stand-in provider, over real sockets.
 
 mod chat;
+mod continuations;
 mod failures;
+mod faults;
 mod passing;
 mod protocols;
 mod streams;

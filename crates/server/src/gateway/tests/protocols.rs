@@ -6,6 +6,8 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use serin_core::observation::ErrorKind;
 
+use crate::gateway::Price;
+
 use super::world::{ANTHROPIC, Answer, CHAT, MESSAGES, RESPONSES, World, exchange, prompted_at, send, world};
 
 const ALL: [&str; 3] = [CHAT, RESPONSES, MESSAGES];
@@ -231,4 +233,27 @@ async fn a_conversation_is_a_session_and_history_without_one_is_counted() {
     let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]);
     world.ask(MESSAGES, &[], &prompted_at(MESSAGES, json!({ "messages": turns }))).await;
     assert_eq!(counted(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_has_its_price_by_the_table_with_cached_tokens_apart() {
+    let price = Price { input: 2.0, cached: 0.5, output: 8.0 };
+    for path in ALL {
+        let mut world = world("default: {cached_share: 0.5}")
+            .settings(|settings| settings.prices = [("small".to_owned(), price)].into_iter().collect())
+            .start()
+            .await;
+        for stream in [false, true] {
+            world.ask(path, &[], &prompted_at(path, json!({ "stream": stream }))).await;
+            let seen = world.seen().await;
+            let [input, cached, output] =
+                [seen.input_tokens, seen.cached_tokens, seen.output_tokens].map(Option::unwrap);
+            assert!(cached > 0.0);
+            let expected = ((input - cached) * 2.0 + cached * 0.5 + output * 8.0) / 1e6;
+            assert!((seen.cost.unwrap() - expected).abs() < 1e-12, "{path} {stream}: {seen:?}");
+        }
+        world.ask(path, &[], &prompted_at(path, json!({"model": "other"}))).await;
+        assert_eq!(world.seen().await.cost, None);
+        assert_eq!(world.gateway.counts().unpriced.load(Ordering::Relaxed), 1);
+    }
 }

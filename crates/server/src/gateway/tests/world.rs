@@ -174,6 +174,7 @@ pub(super) struct Builder {
     settings: GatewaySettings,
     key: Option<Secret>,
     first_byte_timeout: Option<std::time::Duration>,
+    stall_timeout: Option<std::time::Duration>,
     provider_is_down: bool,
 }
 
@@ -187,6 +188,7 @@ pub(super) fn world(script: &str) -> Builder {
         settings: GatewaySettings::new(ids),
         key: None,
         first_byte_timeout: None,
+        stall_timeout: None,
         provider_is_down: false,
     }
 }
@@ -209,6 +211,10 @@ impl Builder {
         Self { first_byte_timeout: Some(timeout), ..self }
     }
 
+    pub(super) fn stall_timeout(self, timeout: std::time::Duration) -> Self {
+        Self { stall_timeout: Some(timeout), ..self }
+    }
+
     pub(super) fn provider_down(self) -> Self {
         Self { provider_is_down: true, ..self }
     }
@@ -225,6 +231,7 @@ impl Builder {
         let mut upstream = UpstreamSettings::new(BaseUrl::parse(&format!("http://{provider_addr}")).unwrap());
         upstream.key = self.key;
         upstream.first_byte_timeout = self.first_byte_timeout.unwrap_or(upstream.first_byte_timeout);
+        upstream.stall_timeout = self.stall_timeout.unwrap_or(upstream.stall_timeout);
         let (resolver, signals) = resolver(self.percent);
         let upstream = Upstream::new(&upstream).unwrap();
         let gateway = Arc::new(Gateway::new(Arc::clone(&resolver), upstream, self.settings));
