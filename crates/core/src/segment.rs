@@ -4,7 +4,6 @@
 //! class of sessions needs: no loops, few nodes, a fixed set of functions. Its cost is therefore
 //! bounded by its size and that of the attributes, whatever anybody writes.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -197,14 +196,9 @@ fn is_value_within(left: &mut usize, value: &Value) -> bool {
     *left > 0
 }
 
-#[expect(
-    clippy::disallowed_types,
-    reason = "the map type of the expression language; its order reaches no output"
-)]
 fn cel_map(members: &Attributes) -> CelValue {
     let entry = |(key, value): (&String, &Value)| (Key::String(Arc::new(key.clone())), cel_value(value));
-    let map: HashMap<Key, CelValue> = members.iter().map(entry).collect();
-    CelValue::Map(CelMap { map: Arc::new(map) })
+    CelValue::Map(CelMap { map: Arc::new(members.iter().map(entry).collect()) })
 }
 
 fn cel_value(value: &Value) -> CelValue {
