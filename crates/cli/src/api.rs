@@ -13,7 +13,7 @@ use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, DeadLetters,
     ExplainView, OncallView, PackDetail, PackList, ProblemDetails, ProblemSeverity, ReceiverList, ReplayView,
-    RetriedView, RolloutList, RolloutView, TestedView, VersionDetail, VersionList,
+    RetriedView, RolloutList, RolloutView, SamplesView, TestedView, VersionDetail, VersionList,
 };
 
 use crate::terminal::{BAD, GOOD, paint};
@@ -188,6 +188,11 @@ impl Client {
     /// Which version a session has, and why.
     pub(crate) async fn explain(&self, pack: &PackName, session: &str) -> Result<ExplainView, Told> {
         self.get(&format!("packs/{pack}/explain"), &[("session", session)]).await
+    }
+
+    /// Recorded conversations of a pack, newest first.
+    pub(crate) async fn samples(&self, pack: &PackName, query: &[(&str, &str)]) -> Result<SamplesView, Told> {
+        self.get(&format!("packs/{pack}/samples"), query).await
     }
 
     /// A part of the audit log.

@@ -18,6 +18,7 @@ mod order;
 mod plan;
 mod provider;
 mod render;
+mod samples;
 mod serve;
 mod simulate;
 mod status;
@@ -69,6 +70,7 @@ enum Command {
     Retry(order::OrderArgs),
     History(list::HistoryArgs),
     Explain(list::ExplainArgs),
+    Samples(samples::SamplesArgs),
     Audit(audit::AuditArgs),
     Oncall(list::OncallArgs),
     Notify(notify::NotifyArgs),
@@ -124,6 +126,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Retry(args) => order::run("retry", &args).await,
         Command::History(args) => list::history(&args).await,
         Command::Explain(args) => list::explain(&args).await,
+        Command::Samples(args) => samples::run(&args).await,
         Command::Audit(args) => audit::audit(&args).await,
         Command::Oncall(args) => list::oncall(&args).await,
         Command::Notify(args) => notify::run(&args).await,

@@ -142,7 +142,9 @@ pub(crate) async fn start_embedded(
         provider_base_url: Some(provider.to_owned()),
         ..Options::default()
     };
-    let drain = BTreeMap::from([("SERIN_DRAIN".to_owned(), "2s".to_owned())]);
-    let settings = Settings::load(&options, &drain).map_err(told)?;
+    // Nobody's conversations: the users are simulated.
+    let variables = [("SERIN_DRAIN", "2s"), ("SERIN_SAMPLES_RATE", "20%")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let settings = Settings::load(&options, &BTreeMap::from(variables)).map_err(told)?;
     Ok(Server::start(&settings, Overrides::default()).await?)
 }

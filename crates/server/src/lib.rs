@@ -11,6 +11,7 @@ pub mod notify;
 pub mod otlp;
 pub mod pins;
 pub mod resolve;
+pub mod samples;
 pub mod segments;
 pub mod server;
 pub mod settings;

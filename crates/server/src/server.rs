@@ -23,6 +23,7 @@ use crate::otlp::Otlp;
 use crate::otlp::meaning::Own;
 use crate::pins::PinTable;
 use crate::resolve::Resolver;
+use crate::samples::Samples;
 use crate::settings::Settings;
 use crate::signal;
 use crate::store::{Store, StoreError};
@@ -130,6 +131,8 @@ pub struct Server {
     serving: Vec<JoinHandle<()>>,
     background: JoinSet<()>,
     ingest: Ingest,
+    samples: Arc<Samples>,
+    sampling: JoinHandle<()>,
     store: Store,
     /// Held for as long as the server runs.
     _lock: File,
@@ -153,7 +156,10 @@ impl Server {
         let started_at = clock.now();
         let resolver = Arc::new(Resolver::new(pins, clock, signals));
         let control = Control::load(store.clone(), Arc::clone(&resolver), salts, &settings.data_dir).await?;
-        let gateway = Arc::new(Gateway::new(resolver, upstream, gateway_settings(settings, ids.clone())));
+        let (samples, sampling) = Samples::start(settings.samples.clone(), store.clone());
+        let mut gateway_settings = gateway_settings(settings, ids.clone());
+        gateway_settings.samples = samples.is_on().then(|| Arc::clone(&samples));
+        let gateway = Arc::new(Gateway::new(resolver, upstream, gateway_settings));
         let base = settings.control.public_url.as_deref();
         let links = Arc::new(Links::open(&settings.data_dir, base, settings.notify.link_lifetime)?);
         let of_people = settings.notify.clone();
@@ -167,6 +173,7 @@ impl Server {
             links,
             reporter: ingest.reporter(),
             ingest: Arc::clone(ingest.counts()),
+            samples: Arc::clone(&samples),
             ids,
             ofrep: Ofrep::new(settings.data.ofrep_prompt_text, settings.data.ofrep_origins.clone()),
             otlp: Otlp::new(Own { port: data.address().port(), hosts: settings.control.hosts.clone() }),
@@ -200,6 +207,8 @@ impl Server {
             serving,
             background,
             ingest,
+            samples,
+            sampling,
             store,
             _lock: lock,
         })
@@ -239,6 +248,8 @@ impl Server {
             }
         }
         self.background.shutdown().await;
+        self.samples.settled().await;
+        self.sampling.abort();
         self.ingest.shutdown().await;
         self.store.close().await;
     }

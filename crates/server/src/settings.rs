@@ -5,6 +5,7 @@
 
 mod notify;
 mod read;
+mod samples;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use self::read::Reader;
 use crate::api::ofrep::{Origin, PromptText};
 use crate::gateway::{BaseUrl, Prices, Secret, SystemMessage};
 use crate::notify::receiver::NotifySettings;
+use crate::samples::SampleSettings;
 
 /// Everything that a server is told at its start.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct Settings {
     pub drain: HoldFor,
     /// Who is told what.
     pub notify: NotifySettings,
+    /// Which conversations are recorded.
+    pub samples: SampleSettings,
     /// How the log is written.
     pub log: LogSettings,
     /// Every setting as it is in force and where it comes from, secrets masked.
@@ -289,6 +293,7 @@ impl Settings {
             }),
             drain: reader.value("drain", None, "30s", within_a_day),
             notify: notify::notify(reader),
+            samples: samples::read(reader),
             log: LogSettings {
                 format: reader.value(
                     "log.format",

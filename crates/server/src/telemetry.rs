@@ -26,6 +26,7 @@ use crate::gateway::GatewayCounts;
 use crate::ingest::IngestCounts;
 use crate::notify::Notifier;
 use crate::otlp::Otlp;
+use crate::samples::SampleCounts;
 use crate::settings::{LogFormat, LogSettings};
 
 /// The media type of the metrics.
@@ -80,6 +81,8 @@ pub struct Sources<'a> {
     pub notifier: &'a Notifier,
     /// What is counted of the telemetry that apps send.
     pub otlp: &'a Otlp,
+    /// What is counted of conversation samples.
+    pub samples: &'a SampleCounts,
     /// When the server started.
     pub started_at: Timestamp,
 }
@@ -91,6 +94,7 @@ pub async fn metrics(sources: Sources<'_>) -> String {
     gateway(&mut registry, sources.gateway);
     otlp(&mut registry, sources.otlp);
     ingest(&mut registry, sources);
+    samples(&mut registry, sources.samples);
     control(&mut registry, sources.control);
     notify(&mut registry, sources.notifier);
     packs(&mut registry, sources.control).await;
@@ -263,6 +267,24 @@ fn ingest(registry: &mut Registry, sources: Sources<'_>) {
         load(&resolver.counts.wait_timeouts),
     );
     counter(registry, "keyless", "Requests without a session", load(&resolver.counts.keyless));
+}
+
+fn samples(registry: &mut Registry, counts: &SampleCounts) {
+    let registry = registry.sub_registry_with_prefix("samples");
+    counter(registry, "stored", "Conversation samples that were stored", counts.stored());
+    counter(
+        registry,
+        "dropped",
+        "Conversation samples lost because the queue was full or the store failed",
+        counts.dropped(),
+    );
+    counter(
+        registry,
+        "displaced",
+        "Conversation samples that newer ones took the place of before their expiry",
+        counts.displaced(),
+    );
+    counter(registry, "redactions", "Places taken out of conversation samples", counts.redactions());
 }
 
 fn control(registry: &mut Registry, control: &Control) {

@@ -45,6 +45,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         gateway: app.gateway.counts(),
         notifier: &app.notifier,
         otlp: &app.otlp,
+        samples: app.samples.counts(),
         started_at: app.started_at,
     };
     let text = telemetry::metrics(sources).await;

@@ -19,6 +19,7 @@ mod read;
 mod recent;
 mod resolve;
 mod rollouts;
+mod samples;
 mod touched;
 pub mod types;
 pub(crate) mod view;
@@ -51,6 +52,7 @@ use crate::notify::Notifier;
 use crate::notify::link::Links;
 use crate::otlp::Otlp;
 use crate::resolve::Resolver;
+use crate::samples::Samples;
 
 /// Everything that answering a request needs.
 #[derive(Debug)]
@@ -67,6 +69,8 @@ pub struct Parts {
     pub notifier: Arc<Notifier>,
     /// Reads signed links.
     pub links: Arc<Links>,
+    /// Conversation samples.
+    pub samples: Arc<Samples>,
     /// Where new ids come from.
     pub ids: Ids,
     /// What evaluating flags needs besides the packs.
@@ -129,6 +133,8 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(rollouts::exposure))
         .routes(routes!(rollouts::metric_series))
         .routes(routes!(rollouts::replay))
+        .routes(routes!(samples::of_rollout))
+        .routes(routes!(samples::of_pack))
         .routes(routes!(audit::oncall))
         .routes(routes!(audit::log))
         .routes(routes!(audit::verify))

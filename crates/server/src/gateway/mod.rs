@@ -22,6 +22,7 @@ mod settings;
 mod splice;
 mod sse;
 mod tap;
+mod transcript;
 mod upstream;
 
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request as http_request};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
-use serin_core::ids::{SessionKey, Version};
+use serin_core::ids::{PromptName, SessionKey, Version};
 use serin_core::prompt::{RenderError, Rendered};
 use serin_core::routing::Turn;
 use tokio::time::Instant;
@@ -53,8 +54,10 @@ use self::observer::{Ending, Link, Observer};
 use self::request::{ModelRequest, PromptRef, VariablesSource};
 use self::splice::{Additions, splice};
 use self::tap::{Tap, Watch};
+use self::transcript::Recording;
 use self::upstream::SendError;
 use crate::resolve::{ResolveError, Resolved, Resolver, Visit};
+use crate::samples::{Samples, Subject};
 
 /// Tells which side of the comparison answered.
 pub static VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
@@ -352,6 +355,12 @@ impl Gateway {
         let question = served.messages.as_ref().and_then(|messages| messages.question(served.asked));
         observer.link(self.link(&served));
         observer.repeats(self.repeats(&served, question));
+        if let Some(samples) = &self.settings.samples
+            && resolved.counts
+            && samples.draws(resolved.hash)
+        {
+            observer.record(self.recording(samples, &served, observer.id(), &spliced.body));
+        }
         self.upstream.address(&mut parts);
         Upstream::ask_for_identity(&mut parts.headers);
         let request = Request::from_parts(parts, Either::Left(Full::new(spliced.body)));
@@ -396,6 +405,23 @@ impl Gateway {
         let spliced = splice(asked, messages.as_ref(), additions.as_ref(), system_message, stream_usage)?;
         self.counts.parameters_left_out.fetch_add(spliced.n_left_out, Ordering::Relaxed);
         Ok(spliced)
+    }
+
+    /// What is kept of a conversation, which begins with what is asked.
+    fn recording(
+        &self,
+        samples: &Arc<Samples>,
+        served: &Served<'_>,
+        id: &str,
+        body: &Bytes,
+    ) -> Option<Recording> {
+        let resolved = served.resolved.clone();
+        let prompt = match resolved.prompts() {
+            Some(pack) => served.prompt.choose(pack.prompts().keys()).ok(),
+            None => served.prompt.prompt.as_deref().and_then(|name| PromptName::parse(name).ok()),
+        };
+        let subject = Subject { id: id.to_owned(), resolved, prompt, at: self.resolver.clock.now() };
+        Recording::of(samples, subject, body)
     }
 
     fn unanswered(&self, error: SendError) -> (Ending, Refusal) {

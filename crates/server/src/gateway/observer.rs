@@ -15,6 +15,7 @@ use super::answer::{Chunk, Expected, Reading};
 use super::continuations::{Continuations, Known, Questions};
 use super::protocol::Protocol;
 use super::settings::GatewayCounts;
+use super::transcript::Recording;
 use crate::resolve::{Resolved, Resolver};
 use crate::signal::SessionFact;
 
@@ -37,6 +38,8 @@ pub(super) struct Observer {
     form: Form,
     link: Option<Link>,
     repeated_question: Option<bool>,
+    /// Where the conversation is recorded; nothing for a session that is not.
+    recording: Option<Recording>,
     is_over: bool,
 }
 
@@ -139,6 +142,7 @@ impl Observer {
             form: Form::Unread,
             link: None,
             repeated_question: None,
+            recording: None,
             is_over: false,
         }
     }
@@ -165,6 +169,19 @@ impl Observer {
         for trace in self.reading.traces(&link.pack, link.questions, self.expected.protocol) {
             link.continuations.remember(trace, link.known.clone());
         }
+    }
+
+    /// Names the request among all of its pack; empty for one that does not count.
+    pub(super) fn id(&self) -> &str {
+        self.subject.as_ref().map_or("", |subject| &subject.id)
+    }
+
+    /// Keeps the text of the answer for a recording.
+    pub(super) fn record(&mut self, recording: Option<Recording>) {
+        if let Some(recording) = &recording {
+            self.reading.keep_text(recording.answer());
+        }
+        self.recording = recording;
     }
 
     /// Takes note of the answer's status.
@@ -270,11 +287,12 @@ impl Observer {
             Result::Failure(ErrorKind::Request | ErrorKind::App) => &self.counts.request_failed,
             Result::Neither => &self.counts.client_left,
         });
-        let reading = std::mem::take(&mut self.reading);
+        let mut reading = std::mem::take(&mut self.reading);
         if reading.has_overflowed() {
             count(&self.counts.tap_overflow);
         }
         let Some(subject) = self.subject.take() else { return };
+        let text = reading.kept_text();
         let mut response = Response { ttft_ms: self.first_content.map(milliseconds), ..Response::default() };
         match result {
             Result::Success => {
@@ -298,6 +316,9 @@ impl Observer {
             Result::Neither => reading.tokens_into(&self.expected, &mut response),
         }
         response.repeated_question = self.repeated_question.filter(|_| response.success.is_some());
+        if let (Some(recording), Some(text)) = (self.recording.take(), text) {
+            recording.end(text, &response, !matches!(self.form, Form::Unreadable | Form::Garbled));
+        }
         let until = self.resolver.clock.now();
         self.resolver.signals.fact(subject.fact(until, Fact::Response(response)));
     }

@@ -8,6 +8,7 @@ use http::HeaderName;
 use serin_core::ids::SessionKey;
 
 use super::prices::Prices;
+use crate::samples::Samples;
 
 /// Draws 128 random bits; the ids of requests and of sessions without a key are made of them.
 #[derive(Clone)]
@@ -84,6 +85,8 @@ pub struct GatewaySettings {
     pub most_continuations: usize,
     /// Whether the ingest is told of a request when it starts, so that one that hangs is seen.
     pub report_starts: bool,
+    /// Who is recorded as a sample; nothing records nobody.
+    pub samples: Option<Arc<Samples>>,
     /// Where new ids come from.
     pub ids: Ids,
 }
@@ -101,6 +104,7 @@ impl GatewaySettings {
             prices: Prices::default(),
             most_continuations: 200_000,
             report_starts: true,
+            samples: None,
             ids,
         }
     }

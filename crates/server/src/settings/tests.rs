@@ -47,6 +47,12 @@ fn without_anything_the_defaults_hold() {
       firstByteTimeout: 10m  # default
       stallTimeout: 5m  # default
       idleTimeout: 1m  # default
+    samples:
+      rate: 0%  # default
+      limit: 500  # default
+      maxBytes: 16KiB  # default
+      expiry: 7d  # default
+      redact: []  # default
     ");
 }
 
@@ -82,6 +88,30 @@ fn everything_that_is_wrong_is_told_at_once_with_its_place() {
     SERIN_DATA_LISTN: no setting has this variable
       hint: did you mean SERIN_DATA_LISTEN?
     "#);
+}
+
+#[test]
+fn what_is_wrong_with_recording_is_told() {
+    let yaml =
+        "samples: {rate: 140%, limit: 0, maxBytes: 1MiB, expiry: 1y, redact: ['EMP', 'id=(', 'email=x']}\n";
+    insta::assert_snapshot!(load(yaml, &[], Options::default()).unwrap_err(), @r#"
+    the settings have problems:
+    serin.yaml line 1, column 17: samples.rate: "140%" is no share of sessions such as 5%: weight 140 % is outside 0 to 100 %
+    serin.yaml line 1, column 30: samples.limit: "0" is outside 1 to 100000
+    serin.yaml line 1, column 43: samples.maxBytes: "1MiB" is more than 256KiB
+    serin.yaml line 1, column 57: samples.expiry: "1y" is no duration such as 90s, 5m or 7d
+    serin.yaml line 1, column 70: samples.redact: "EMP" has no name; write NAME=REGEX, such as employee=EMP-\d+
+    serin.yaml line 1, column 77: samples.redact: "id=(" is no regular expression: unclosed group
+    serin.yaml line 1, column 85: samples.redact: "email=x" has the name of a built-in pattern
+    "#);
+    let on = load(
+        "samples: {rate: 0.5%, redact: ['id=EMP']}\n",
+        &[("SERIN_SAMPLES_EXPIRY", "1h")],
+        Options::default(),
+    );
+    let samples = on.unwrap().samples;
+    assert_eq!((samples.rate.bp(), samples.expiry.to_string().as_str()), (50, "1h"));
+    assert_eq!(samples.redactor.redact("EMP", 9).text, "[redacted:id]");
 }
 
 #[test]

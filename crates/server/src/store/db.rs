@@ -170,6 +170,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         simple(1, "start", include_str!("migrations/0001_start.sql")),
         simple(2, "replay", include_str!("migrations/0002_replay.sql")),
+        simple(6, "samples", include_str!("migrations/0006_samples.sql")),
         simple(12, "notify", include_str!("migrations/0012_notify.sql")),
     ])
 }

@@ -13,6 +13,7 @@ mod evidence;
 mod notify;
 mod packs;
 mod rows;
+mod samples;
 mod sessions;
 mod tallies;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use self::error::{CommitError, StoreError, VerifyError};
 pub use self::evidence::{Folded, Unit};
 pub use self::notify::{DeadLetter, Delivery};
 pub use self::packs::{Commit, RolloutFilter, StoredPack, StoredRollout, StoredVersion};
+pub use self::samples::{SampleFilter, Saved};
 pub use self::sessions::{Expired, StoredSession};
 pub use self::tallies::{Exposure, StoredTally, TALLY_SLOT};
 pub use self::write::{Batch, Receipt, Touch, Written};

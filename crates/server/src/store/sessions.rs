@@ -35,6 +35,8 @@ pub struct Expired {
     pub units: u64,
     /// Slots of time that were joined to longer ones.
     pub slots: u64,
+    /// Conversation samples past their expiry.
+    pub samples: u64,
 }
 
 /// New sessions that a rate is taken from at most; at high rates they span seconds, at low ones hours.
@@ -169,10 +171,13 @@ impl Store {
         let units = "DELETE FROM unit WHERE (rollout, key_hash) IN \
                      (SELECT unit.rollout, unit.key_hash FROM unit JOIN rollout ON rollout.id = unit.rollout \
                       WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
+        let samples =
+            "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE expires_at <= $1 LIMIT $2)";
         Ok(Expired {
             observations: self.delete(observations, before).await?,
             sessions: self.delete(sessions, unseen_since).await?,
             units: self.delete(units, before).await?,
+            samples: self.delete(samples, now).await?,
             slots: self.join_slots(now).await?,
         })
     }

@@ -104,9 +104,14 @@ impl TestApp {
     pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
         let variables =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::start_scripted("{}", variables).await
+    }
+
+    /// A server whose provider answers by a script.
+    pub(crate) async fn start_scripted(script: &str, variables: Vec<(String, String)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(start_of_tests());
-        let script = Script::parse("{}").unwrap();
+        let script = Script::parse(script).unwrap();
         let provider = Provider::start(script, "127.0.0.1:0".parse().unwrap()).await.unwrap();
         Self::around(dir, clock, provider, variables).await
     }
@@ -139,6 +144,13 @@ impl TestApp {
         drop(client);
         server.shutdown().await;
         Self::around(dir, clock, provider, variables).await
+    }
+
+    /// Stops the server in order and starts it anew with other variables.
+    pub(crate) async fn restart_with(mut self, variables: &[(&str, &str)]) -> Self {
+        self.variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.restart().await
     }
 
     /// Tries to start another server on the same directory.

@@ -11,4 +11,5 @@ mod ofrep;
 mod otlp;
 mod problems;
 mod receiver;
+mod samples;
 mod starts;

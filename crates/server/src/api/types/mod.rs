@@ -12,6 +12,7 @@ mod overview;
 mod pack;
 mod problem;
 mod rollout;
+mod sample;
 mod segment;
 mod word;
 
@@ -42,4 +43,5 @@ pub use rollout::{
     RolloutKind, RolloutList, RolloutSummary, RolloutView, SidesView, SpanView, StepPlace, StepView,
     TimelineView,
 };
+pub use sample::{MessageView, RecordingView, SampleSignal, SampleView, SamplesView};
 pub use segment::{SegmentView, WeightChangeBy, WeightChangeView};

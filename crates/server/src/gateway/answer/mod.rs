@@ -20,6 +20,7 @@ use super::body::{Members, Object, SyntaxError, count_chars, text};
 use super::continuations::{Questions, TextHash, Trace};
 use super::prices::Price;
 use super::protocol::Protocol;
+use super::transcript::AnswerText;
 
 /// The most bytes that are kept of one answer's text or arguments.
 const MOST_KEPT: usize = 1 << 20;
@@ -66,6 +67,8 @@ pub(super) struct Reading {
     id: Option<String>,
     /// The hash of the text, where the answer shall be recognised.
     said: Option<TextHash>,
+    /// The text for a recording; nothing when there is none.
+    recorded: Option<AnswerText>,
     kept_bytes: usize,
     has_overflowed: bool,
     has_error: bool,
@@ -95,6 +98,20 @@ pub(super) enum Chunk {
 }
 
 impl Reading {
+    /// Keeps the text for a recording, beside what is judged.
+    pub(super) fn keep_text(&mut self, place: AnswerText) {
+        self.recorded = Some(place);
+    }
+
+    /// The text that was kept, with the tools that the answer calls.
+    pub(super) fn kept_text(&mut self) -> Option<AnswerText> {
+        let mut kept = self.recorded.take()?;
+        for call in &self.calls {
+            kept.add_call(&call.name, call.arguments.as_deref());
+        }
+        Some(kept)
+    }
+
     /// Why the answer ended, once that is known.
     pub(super) fn finish_reason(&self) -> Option<&str> {
         self.finish_reason.as_deref()
@@ -155,6 +172,7 @@ impl Reading {
         let (chars, has_ink) = count_chars(bytes, value)?;
         self.chars += chars;
         self.has_ink |= has_ink;
+        self.record(bytes, value);
         if chars > 0
             && (expected.json || expected.traces)
             && let Some(piece) = text(bytes, value)
@@ -198,7 +216,16 @@ impl Reading {
     fn refusal(&mut self, bytes: &[u8], value: &Range<usize>) -> bool {
         let has_text = count_chars(bytes, value).is_some_and(|(chars, _)| chars > 0);
         self.is_refusal |= has_text;
+        self.record(bytes, value);
         has_text
+    }
+
+    fn record(&mut self, bytes: &[u8], value: &Range<usize>) {
+        if let Some(recorded) = &mut self.recorded
+            && let Some(piece) = text(bytes, value)
+        {
+            recorded.add(&piece);
+        }
     }
 
     /// The place of the call with this index, made if it is new; nothing when there are too many.
