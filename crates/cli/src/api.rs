@@ -12,8 +12,9 @@ use serin_core::ids::PackName;
 use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, DeadLetters,
-    ExplainView, OncallView, PackDetail, PackList, ProblemDetails, ProblemSeverity, ReceiverList, ReplayView,
-    RetriedView, RolloutList, RolloutView, SamplesView, TestedView, VersionDetail, VersionList,
+    ExplainView, ExposedPage, ExposureView, OncallView, PackDetail, PackList, ProblemDetails,
+    ProblemSeverity, ReceiverList, ReplayView, RetriedView, RolloutList, RolloutView, SamplesView, TestedView,
+    VersionDetail, VersionList,
 };
 
 use crate::terminal::{BAD, GOOD, paint};
@@ -165,6 +166,21 @@ impl Client {
         let mut query = vec![("limit", "200")];
         query.extend(pack.map(|pack| ("pack", pack.as_str())));
         self.get("rollouts", &query).await
+    }
+
+    /// Who saw the canary of a rollout.
+    pub(crate) async fn exposure(&self, rollout: &str) -> Result<ExposureView, Told> {
+        self.get(&format!("rollouts/{rollout}/exposure"), &[]).await
+    }
+
+    /// Sessions that were assigned to the canary of a rollout, after a hash.
+    pub(crate) async fn exposed_sessions(
+        &self,
+        rollout: &str,
+        after: Option<&str>,
+    ) -> Result<ExposedPage, Told> {
+        let query: Vec<(&str, &str)> = after.map(|after| ("after", after)).into_iter().collect();
+        self.get(&format!("rollouts/{rollout}/exposure/sessions"), &query).await
     }
 
     /// Repeats the checks and decisions of a rollout.

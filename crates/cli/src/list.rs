@@ -8,8 +8,8 @@ use serin_server::api::types::{
 
 use crate::api::{Client, ServerArgs};
 use crate::status::pack_name;
-use crate::status_view::{percent, phase_style};
-use crate::terminal::{BAD, Cell, LOOK, OutputFlag, QUIET, STRONG, TRIAL, Table, ago, paint};
+use crate::status_view::{percent, phase_style, plural};
+use crate::terminal::{BAD, Cell, LOOK, OutputFlag, QUIET, STRONG, TRIAL, Table, ago, duration, paint};
 use crate::told::Exit;
 
 /// List packs, versions or rollouts
@@ -115,14 +115,18 @@ fn rollout_table(rollouts: &[RolloutSummary]) -> String {
         return "no rollouts".to_owned();
     }
     let now = jiff::Timestamp::now();
-    let mut table =
-        Table::new(&["ROLLOUT", "KIND", "FROM", "TO", "PHASE", "WEIGHT>", "STARTED", "BY", "NOTE"]);
+    let mut table = Table::new(&[
+        "ROLLOUT", "KIND", "FROM", "TO", "PHASE", "WEIGHT>", "STARTED", "LASTED>", "EXPOSED>", "BY", "NOTE",
+    ]);
     for rollout in rollouts {
         let note = match &rollout.end {
             Some(end) if end.how.as_str() == "completed" => end.how.to_string(),
             Some(end) => format!("{}: {}", end.how, end.reason),
             None => rollout.holds.join(", "),
         };
+        let until = rollout.end.as_ref().map_or(now, |end| end.at);
+        let exposed =
+            rollout.exposure.map_or_else(|| "-".to_owned(), |seen| plural(seen.sessions, "session"));
         table.row([
             Cell::left(&rollout.id).style(STRONG),
             Cell::left(rollout.kind.as_str()),
@@ -131,6 +135,8 @@ fn rollout_table(rollouts: &[RolloutSummary]) -> String {
             Cell::left(rollout.phase.as_str()).style(phase_style(rollout.phase)),
             Cell::right(format!("{}%", percent(rollout.weight))),
             Cell::left(ago(rollout.started_at, now)),
+            Cell::right(duration(until.duration_since(rollout.started_at).as_secs())),
+            Cell::right(exposed),
             Cell::left(&rollout.started_by),
             Cell::left(or_dash(&note)),
         ]);
@@ -142,7 +148,7 @@ pub(crate) fn or_dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-/// Show the rollouts of a pack, newest first
+/// Show the rollouts of a pack with how many saw each, newest first
 #[derive(Debug, clap::Args)]
 pub(crate) struct HistoryArgs {
     /// The pack

@@ -8,6 +8,7 @@ mod demo;
 mod diff;
 #[cfg(test)]
 mod examples_of_pipelines;
+mod exposure;
 mod init;
 mod lint;
 mod list;
@@ -69,6 +70,7 @@ enum Command {
     /// Try a version again that was rolled back
     Retry(order::OrderArgs),
     History(list::HistoryArgs),
+    Exposure(exposure::ExposureArgs),
     Explain(list::ExplainArgs),
     Samples(samples::SamplesArgs),
     Audit(audit::AuditArgs),
@@ -124,6 +126,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Promote(args) => order::promote(&args).await,
         Command::Rollback(args) => order::run("rollback", &args).await,
         Command::Retry(args) => order::run("retry", &args).await,
+        Command::Exposure(args) => exposure::run(&args).await,
         Command::History(args) => list::history(&args).await,
         Command::Explain(args) => list::explain(&args).await,
         Command::Samples(args) => samples::run(&args).await,

@@ -8,7 +8,7 @@ use serin_server::api::types::PackDetail;
 use crate::api::{Client, ServerArgs};
 use crate::apply::{duration, outcome};
 use crate::live::Live;
-use crate::status_view::{self, Depth};
+use crate::status_view::{self, Depth, plural};
 use crate::terminal::{Output, OutputFlag, QUIET, paint};
 use crate::told::{Exit, Told};
 use crate::wait::wait;
@@ -66,7 +66,9 @@ fn shown(pack: &PackDetail) -> String {
         None => status_view::idle(pack),
     };
     for draining in &pack.draining {
-        let left = draining.sessions_left.map_or_else(String::new, |left| format!("{left} sessions, "));
+        let left = draining
+            .sessions_left
+            .map_or_else(String::new, |left| format!("{} left, ", plural(left, "session")));
         text.push_str(&format!("  draining  {}: {left}until {:.0}\n", draining.version, draining.until));
     }
     if !pack.orders.is_empty() {

@@ -300,6 +300,11 @@ async fn a_version_is_applied_shown_paused_and_rolled_back() {
     }
     let ran = does("audit verify", 0).await;
     assert!(ran.out.starts_with("the audit log is intact"), "{ran:?}");
+    let ran = does("exposure support-r1", 0).await;
+    assert!(ran.out.contains("met the canary in") && ran.out.contains("10%"), "{ran:?}");
+    let ran = does("exposure support-r1 -o csv", 0).await;
+    assert_eq!(ran.out, "session,key_hash,weight_percent,step,assigned_at,last_seen,requests\n");
+    assert_eq!(does("exposure support-r1 -o json", 0).await.json()["sessions"], serde_json::json!([]));
     let ran = does("audit replay", 0).await;
     for words in ["support-r1", "support-r2", "the same to the last bit"] {
         assert!(ran.out.contains(words), "{words:?} is missing in\n{}", ran.out);

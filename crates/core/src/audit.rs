@@ -46,6 +46,8 @@ pub enum Action {
     RolledBack,
     /// Another version took the rollout's place.
     Superseded,
+    /// A version that only kept the sessions it had was taken out of service.
+    Retired,
     /// The break-glass file appeared.
     ForcedStable,
     /// The break-glass file was removed.
@@ -73,6 +75,7 @@ impl Action {
             Self::Completed => "completed",
             Self::RolledBack => "rolled_back",
             Self::Superseded => "superseded",
+            Self::Retired => "retired",
             Self::ForcedStable => "forced_stable",
             Self::ForcedStableCleared => "forced_stable_cleared",
         }

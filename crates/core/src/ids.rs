@@ -194,7 +194,26 @@ impl SessionHash {
         hasher.update(pack.as_str().as_bytes());
         hasher.update(&[0]);
         hasher.update(key.as_str().as_bytes());
-        Self(hasher.digest128())
+        Self(hasher.digest128() << 32 >> 32 | u128::from(PackTag::of(pack).0) << 96)
+    }
+
+    /// The tag of the pack that the session belongs to.
+    pub fn tag(self) -> PackTag {
+        PackTag((self.0 >> 96) as u32)
+    }
+}
+
+/// The upper 32 bits of the hashes of a pack's sessions: what tells them apart where nothing but hashes is held.
+///
+/// Two packs may share one, if only one in four billion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PackTag(u32);
+
+impl PackTag {
+    /// The tag of a pack.
+    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
+    pub fn of(pack: &PackName) -> Self {
+        Self(xxhash_rust::xxh3::xxh3_64(pack.as_str().as_bytes()) as u32)
     }
 }
 
@@ -251,8 +270,10 @@ mod tests {
         let other = PackName::parse("support").unwrap();
         assert_ne!(SessionHash::of(&pack, &key), SessionHash::of(&other, &key));
         assert_eq!(
-            SessionHash::of(&pack, &key),
-            SessionHash(xxhash_rust::xxh3::xxh3_128(b"support-prompts\0user-1"))
+            SessionHash::of(&pack, &key).0 << 32,
+            xxhash_rust::xxh3::xxh3_128(b"support-prompts\0user-1") << 32
         );
+        assert_eq!(SessionHash::of(&pack, &key).tag(), PackTag::of(&pack));
+        assert_ne!(PackTag::of(&pack), PackTag::of(&other));
     }
 }

@@ -3,6 +3,8 @@
 //! A [`PackState`] is everything that is stored about a pack besides its versions. It changes only
 //! by a [`Transition`], which is committed if the stored revision is still the one it started from.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -12,11 +14,13 @@ use crate::ids::{Actor, PackName, RolloutId, Version};
 use crate::plan::{InFlight, Plan, SessionPolicy};
 use crate::rollout::{Active, End, Ended, Rollout, RolloutKind, Span, State, StepClock};
 use crate::routing::{Cohort, CohortId, Stamp, Variant};
-use crate::units::Timestamp;
+use crate::units::{HoldFor, Timestamp};
 use crate::weight::Weight;
 
 /// At most this many versions drain at once; the oldest is moved.
 pub const MOST_DRAINING: usize = 3;
+/// A version drains for so long at least: a session that was assigned just before may be on its way to its pin.
+pub const LEAST_DRAIN: HoldFor = HoldFor::from_mins(1);
 /// At most this many earlier stable versions are remembered.
 pub const MOST_HISTORY: usize = 100;
 
@@ -52,6 +56,9 @@ pub struct PackState {
 pub struct Draining {
     /// The version.
     pub version: Version,
+    /// Since when it gets no new sessions.
+    #[serde(default)]
+    pub since: Timestamp,
     /// Its sessions are moved then at the latest.
     pub until: Timestamp,
 }
@@ -91,6 +98,24 @@ impl PackState {
     }
 }
 
+/// Retires the versions that drain no longer: those in `ended`, which have no session left, and those whose time is
+/// over; nothing where there is none.
+pub fn retire(pack: &PackState, ended: &BTreeSet<Version>, now: Timestamp) -> Option<Transition> {
+    let has_ended =
+        |draining: &Draining| ended.contains(&draining.version) && LEAST_DRAIN.after(draining.since) <= now;
+    if !pack.draining.iter().any(|draining| draining.until <= now || has_ended(draining)) {
+        return None;
+    }
+    let mut draft = Draft::of(pack, now);
+    let (over, draining): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut draft.pack.draining).into_iter().partition(has_ended);
+    draft.pack.draining = draining;
+    for draining in over {
+        draft.retired(&draining.version, "its last session has ended");
+    }
+    Some(draft.finish())
+}
+
 /// A transition in the making.
 #[derive(Debug)]
 pub(crate) struct Draft {
@@ -111,12 +136,17 @@ impl Draft {
         let mut pack = pack.clone();
         let from_revision = Some(pack.revision);
         pack.revision += 1;
-        pack.draining.retain(|draining| now < draining.until);
+        let (draining, over): (Vec<_>, Vec<_>) =
+            pack.draining.into_iter().partition(|draining| now < draining.until);
+        pack.draining = draining;
         let mut draft = Self::empty(pack, from_revision, now);
         if let Some(rollout) = draft.pack.rollout.as_mut()
             && matches!(rollout.state, State::Active(_))
         {
             rollout.revision += 1;
+        }
+        for draining in over {
+            draft.retired(&draining.version, "it has drained for as long as a session may live");
         }
         draft
     }
@@ -375,10 +405,17 @@ impl Draft {
     fn drain(&mut self, version: Version) {
         let until = self.pack.sessions.max_lifetime.after(self.now);
         self.pack.draining.retain(|draining| draining.version != version);
-        self.pack.draining.push(Draining { version, until });
+        self.pack.draining.push(Draining { version, since: self.now, until });
         if self.pack.draining.len() > MOST_DRAINING {
-            self.pack.draining.remove(0);
+            let oldest = self.pack.draining.remove(0);
+            let reason = format!("more than {MOST_DRAINING} versions would drain; the sessions it has move");
+            self.retired(&oldest.version, &reason);
         }
+    }
+
+    /// Notes that a version is out of service: a session that it still has moves with its next user turn.
+    fn retired(&mut self, version: &Version, reason: &str) {
+        self.fact(&Actor::serin(), Action::Retired, reason, json!({"version": version}));
     }
 
     fn end(&mut self, how: End, actor: &Actor, reason: &str) {

@@ -295,7 +295,7 @@ impl Resolver {
         cohort: Arc<Cohort>,
         weight: Weight,
     ) -> Result<Resolved, ResolveError> {
-        if !pack.prompts.contains_key(version) && pack.route.stable != *version {
+        if !pack.route.serves(version, self.clock.now()) {
             return Err(ResolveError::UnknownVersion {
                 pack: PackName::clone(&pack.name),
                 version: version.clone(),

@@ -5,6 +5,7 @@
 mod audit;
 pub mod error;
 pub mod events;
+mod exposure;
 pub mod guard;
 mod health;
 mod link;
@@ -130,7 +131,8 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(rollouts::get))
         .routes(routes!(rollouts::checks))
         .routes(routes!(rollouts::timeline))
-        .routes(routes!(rollouts::exposure))
+        .routes(routes!(exposure::exposure))
+        .routes(routes!(exposure::exposed_sessions))
         .routes(routes!(rollouts::metric_series))
         .routes(routes!(rollouts::replay))
         .routes(routes!(samples::of_rollout))

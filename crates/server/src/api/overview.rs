@@ -57,7 +57,7 @@ fn pack(state: &PackState, plan: &Plan, forced: bool, look: Option<&Look>) -> Ov
         revision: state.revision,
         orders: possible_orders(state),
         active: look.and_then(active),
-        last: over.map(|rollout| rollout_summary(rollout, plan)),
+        last: over.map(|rollout| rollout_summary(rollout, plan, None)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Applying manifests, and reading packs and their versions.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -126,7 +128,7 @@ pub(super) async fn detail(app: &App, name: &PackName) -> Result<PackDetail, Api
         stable: state.stable.to_string(),
         history: state.history.iter().map(ToString::to_string).collect(),
         rolled_back: state.rolled_back.iter().map(ToString::to_string).collect(),
-        draining: draining(state),
+        draining: draining(state, &view.left),
         forced: view.forced,
         revision: state.revision,
         owner: people.owner.clone(),
@@ -142,11 +144,12 @@ pub(super) async fn detail(app: &App, name: &PackName) -> Result<PackDetail, Api
 }
 
 /// The versions that only keep the sessions they have.
-pub(super) fn draining(state: &PackState) -> Vec<DrainingView> {
+pub(super) fn draining(state: &PackState, left: &BTreeMap<Version, u64>) -> Vec<DrainingView> {
     let view = |draining: &serin_core::pack::Draining| DrainingView {
         version: draining.version.to_string(),
+        since: draining.since,
         until: draining.until,
-        sessions_left: None,
+        sessions_left: left.get(&draining.version).copied(),
     };
     state.draining.iter().map(view).collect()
 }

@@ -1,4 +1,4 @@
-//! Reading rollouts: where they stand, their checks, what happened, who saw the canary.
+//! Reading rollouts: where they stand, their checks, what happened.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -16,12 +16,12 @@ use super::packs::draining;
 use super::read::{NoParams, Params, limit, pack_name, rollout_id, unknown_rollout};
 use super::recent::MaxAge;
 use super::types::{
-    CheckList, ExposureView, ProblemDetails, ReplayView, RolloutList, RolloutSummary, RolloutView,
+    CheckList, ExposureCounts, ProblemDetails, ReplayView, RolloutList, RolloutSummary, RolloutView,
     SeriesView, TimelineView,
 };
 use super::view::{Seen, check_view, rollout_summary, series, spans};
 use crate::control::view::PackView;
-use crate::store::{AuditFilter, RolloutFilter, StoredRollout};
+use crate::store::{AuditFilter, Exposure, RolloutFilter, StoredRollout};
 
 /// Checks that a series is made of at most.
 const MOST_POINTS: u32 = 2_000;
@@ -61,14 +61,14 @@ pub(super) async fn list(
 
 /// Rollouts as a list shows them.
 pub(super) async fn summaries(app: &App, filter: &RolloutFilter) -> Result<Vec<RolloutSummary>, ApiError> {
-    let stored = app.control.store().rollouts(filter).await?;
-    stored
-        .iter()
-        .map(|StoredRollout { rollout, manifest, .. }| {
-            let plan = parse(manifest).map_err(|problems| ApiError::internal(&problems))?.plan;
-            Ok(rollout_summary(rollout, &plan))
-        })
-        .collect()
+    let store = app.control.store();
+    let mut summaries = Vec::new();
+    for StoredRollout { rollout, manifest, .. } in store.rollouts(filter).await? {
+        let plan = parse(&manifest).map_err(|problems| ApiError::internal(&problems))?.plan;
+        let Exposure { sessions, requests } = store.exposure(&rollout.id).await?;
+        summaries.push(rollout_summary(&rollout, &plan, Some(ExposureCounts { sessions, requests })));
+    }
+    Ok(summaries)
 }
 
 /// Shows the current or latest rollout of a pack.
@@ -103,7 +103,7 @@ pub(super) async fn rollout_view(app: &App, view: &PackView) -> Result<Option<Ro
         plan: &view.plan,
         measured,
         last: last.as_ref(),
-        draining: draining(&view.state),
+        draining: draining(&view.state, &view.left),
         forced: view.forced,
         now: app.now(),
     };
@@ -152,14 +152,14 @@ async fn current(app: &App, id: &str, age: MaxAge) -> Result<Option<RolloutView>
     Ok(look.detail.rollout.clone().filter(|rollout| rollout.id == id))
 }
 
-async fn any_rollout(app: &App, id: &str) -> Result<RolloutView, ApiError> {
+pub(super) async fn any_rollout(app: &App, id: &str) -> Result<RolloutView, ApiError> {
     let found = app.control.rollout(&rollout_id(id)?).await?;
     let (rollout, plan, measured) = found.ok_or_else(|| unknown_rollout(id))?;
     let last = last_check(app, &rollout).await?;
     let standing = app.control.standing(&plan.pack).await;
     let (draining, forced) = match &standing {
         Some((state, _, forced)) if state.rollout.as_ref().is_some_and(|latest| latest.id == rollout.id) => {
-            (draining(state), *forced)
+            (draining(state, &app.control.sessions_left(&plan.pack).await), *forced)
         }
         Some(_) | None => (Vec::new(), false),
     };
@@ -176,7 +176,7 @@ async fn any_rollout(app: &App, id: &str) -> Result<RolloutView, ApiError> {
     Ok(seen.view())
 }
 
-async fn stored(app: &App, id: &str) -> Result<StoredRollout, ApiError> {
+pub(super) async fn stored(app: &App, id: &str) -> Result<StoredRollout, ApiError> {
     app.control.store().rollout(&rollout_id(id)?).await?.ok_or_else(|| unknown_rollout(id))
 }
 
@@ -238,22 +238,6 @@ pub(super) async fn timeline(
         spans: spans(&rollout),
         entries: entries.iter().map(Into::into).collect(),
     }))
-}
-
-/// Shows who saw the canary of a rollout.
-#[utoipa::path(
-    get, path = "/rollouts/{id}/exposure", tag = "rollouts", params(("id" = String, Path, description = "The rollout.")),
-    responses(
-        (status = 200, description = "Sessions and requests that saw the canary.", body = ExposureView),
-        (status = 404, description = "There is no such rollout.", body = ProblemDetails, content_type = "application/problem+json"),
-    ),
-)]
-pub(super) async fn exposure(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    _: Params<NoParams>,
-) -> Result<Json<ExposureView>, ApiError> {
-    Ok(Json(any_rollout(&app, &id).await?.exposure))
 }
 
 /// Which checks a series is made of.

@@ -1,6 +1,6 @@
 //! From what core and control know to what the wire says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serin_core::analysis::{Analysis, Difference, GateReading, MetricReading, Sides};
 use serin_core::evidence::metrics_of;
@@ -14,10 +14,10 @@ use serin_core::units::{HoldFor, Timestamp};
 use serin_core::weight::Weight;
 
 use super::types::{
-    CheckSummaryView, CheckView, DrainingView, EndView, ExposureView, GateView, HoldView, IntervalView,
-    MeasuredShare, MetricView, NextStepView, PackSummary, Phase, ProgressView, RolloutSummary, RolloutView,
-    SegmentView, SeriesOfMetric, SeriesPoint, SidesView, SpanView, StepPlace, StepView, WeightChangeBy,
-    WeightChangeView,
+    CheckSummaryView, CheckView, DrainingView, EndView, ExposedAtView, ExposureCounts, ExposureView,
+    GateView, HoldView, IntervalView, MeasuredShare, MetricView, NextStepView, PackSummary, Phase,
+    ProgressView, RolloutSummary, RolloutView, SegmentView, SeriesOfMetric, SeriesPoint, SidesView, SpanView,
+    StepPlace, StepView, WeightChangeBy, WeightChangeView,
 };
 use crate::control::view::{Measured, SegmentMeasured};
 
@@ -64,7 +64,7 @@ impl Seen<'_> {
             last_check: last_check(active, last),
             gates: gates.iter().map(|gate| gate_view(gate, log_limit)).collect(),
             metrics: metric_views(&measured.metrics, plan, gates, &measured.differences),
-            exposure: exposure(rollout, measured),
+            exposure: exposure(rollout, measured, now),
             steps: steps(rollout, plan, now),
             draining,
             end: rollout.ended().map(end_view),
@@ -280,15 +280,44 @@ fn unit_of(known: &[Metric], reading: &MetricReading) -> Unit {
     known.iter().find(|metric| metric.name == reading.metric).map_or(Unit::Number, |metric| metric.unit)
 }
 
-fn exposure(rollout: &Rollout, measured: &Measured) -> ExposureView {
+fn exposure(rollout: &Rollout, measured: &Measured, now: Timestamp) -> ExposureView {
     let largest = rollout.spans.iter().flat_map(|span| &span.weights).max().copied().unwrap_or(Weight::ZERO);
     ExposureView {
         sessions: measured.exposure.sessions,
         requests: measured.exposure.requests,
         since: rollout.started_at,
         until: rollout.ended().map(|ended| ended.at),
+        lasted: spans(rollout).iter().fold(HoldFor::ZERO, |sum, span| {
+            let canary = span.weights.iter().any(|weight| *weight > 0.0);
+            if canary { sum.plus(rounded(HoldFor::between(span.from, span.to.unwrap_or(now)))) } else { sum }
+        }),
         largest_weight: largest.percent(),
+        by_weight: exposed_at(rollout, measured, now),
     }
+}
+
+/// Who got the canary at which weight, and for how long that was in force.
+fn exposed_at(rollout: &Rollout, measured: &Measured, now: Timestamp) -> Vec<ExposedAtView> {
+    let mut weights: BTreeMap<Weight, (u64, HoldFor)> = BTreeMap::new();
+    for (span, shown) in rollout.spans.iter().zip(spans(rollout)) {
+        let lasted = HoldFor::between(span.from, shown.to.unwrap_or(now));
+        let distinct: BTreeSet<Weight> = span.weights.iter().copied().filter(|w| *w > Weight::ZERO).collect();
+        for weight in distinct {
+            let at = weights.entry(weight).or_default();
+            at.1 = at.1.plus(lasted);
+        }
+    }
+    for assigned in measured.assigned.iter().filter(|assigned| assigned.canary > 0) {
+        weights.entry(assigned.weight).or_default().0 += assigned.canary;
+    }
+    weights
+        .into_iter()
+        .map(|(weight, (sessions, lasted))| ExposedAtView {
+            weight: weight.percent(),
+            sessions,
+            lasted: rounded(lasted),
+        })
+        .collect()
 }
 
 fn steps(rollout: &Rollout, plan: &Plan, now: Timestamp) -> Vec<StepView> {
@@ -398,7 +427,11 @@ pub(super) fn series(checks: &[Analysis], plan: &Plan) -> Vec<SeriesOfMetric> {
 }
 
 /// One rollout in a list.
-pub(super) fn rollout_summary(rollout: &Rollout, plan: &Plan) -> RolloutSummary {
+pub(super) fn rollout_summary(
+    rollout: &Rollout,
+    plan: &Plan,
+    exposure: Option<ExposureCounts>,
+) -> RolloutSummary {
     let causes = rollout.active().map(|active| active.holds.keys().map(ToString::to_string).collect());
     RolloutSummary {
         id: rollout.id.to_string(),
@@ -411,6 +444,7 @@ pub(super) fn rollout_summary(rollout: &Rollout, plan: &Plan) -> RolloutSummary 
         holds: causes.unwrap_or_default(),
         started_at: rollout.started_at,
         started_by: rollout.started_by.to_string(),
+        exposure,
         end: rollout.ended().map(end_view),
     }
 }

@@ -23,6 +23,10 @@ const BARRIER_WITHIN: Duration = Duration::from_secs(5);
 /// Longest time that a rollback waits for the store before it goes to the journal.
 pub(super) const ROLLBACK_WITHIN: Duration = Duration::from_secs(2);
 
+/// Versions out of service whose prompts are kept, the highest: a session between a tool call and its result has
+/// its version until its next user turn.
+const MOST_KEPT: usize = 8;
+
 /// What goes to the store beside a transition.
 #[derive(Default)]
 pub(super) struct Beside<'a> {
@@ -157,7 +161,11 @@ impl Control {
     /// Reads the prompts of versions that have come back into service.
     async fn load_missing_prompts(&self, managed: &mut Managed) -> Result<(), LoadError> {
         let in_service = in_service(&managed.state);
-        managed.prompts.retain(|version, _| in_service.contains(version));
+        let out_of_service = managed.prompts.keys().filter(|version| !in_service.contains(version));
+        let out_of_service: Vec<Version> = out_of_service.cloned().collect();
+        for version in out_of_service.iter().take(out_of_service.len().saturating_sub(MOST_KEPT)) {
+            managed.prompts.remove(version);
+        }
         if in_service.iter().any(|version| !managed.prompts.contains_key(version)) {
             managed.prompts.extend(self.prompts_of(&managed.state).await?);
         }

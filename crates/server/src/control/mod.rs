@@ -8,6 +8,7 @@
 
 pub mod apply;
 mod commit;
+mod draining;
 mod force;
 pub mod journal;
 mod observe;
@@ -54,6 +55,7 @@ pub struct Control {
     forced: std::sync::Mutex<Forced>,
     packs: RwLock<BTreeMap<PackName, Arc<Mutex<Managed>>>>,
     events: broadcast::Sender<Event>,
+    left: draining::Counted,
     /// What is counted on the way.
     pub counts: ControlCounts,
 }
@@ -158,6 +160,7 @@ impl Control {
             forced: std::sync::Mutex::new(forced),
             packs: RwLock::default(),
             events: broadcast::channel(256).0,
+            left: draining::Counted::default(),
             counts: ControlCounts::default(),
         });
         for stored in control.store.packs().await? {
@@ -249,10 +252,11 @@ impl Control {
 
     /// The prompts of every version that a session of the pack may get.
     async fn prompts_of(&self, state: &PackState) -> Result<BTreeMap<Version, Arc<Pack>>, LoadError> {
-        let canary = state.rollout.iter().map(|rollout| rollout.canary.clone());
+        // A session between a tool call and its result keeps a version that is out of service already.
+        let sides = state.rollout.iter().flat_map(|rollout| [rollout.canary.clone(), rollout.stable.clone()]);
         let draining = state.draining.iter().map(|draining| draining.version.clone());
         let mut prompts = BTreeMap::new();
-        for version in std::iter::once(state.stable.clone()).chain(canary).chain(draining) {
+        for version in std::iter::once(state.stable.clone()).chain(sides).chain(draining) {
             let Some(stored) = self.store.version(&state.name, &version).await? else { continue };
             let Some(content) = stored.content else { continue };
             let pack = Pack::parse(&content).map_err(|problems| LoadError::Manifest {

@@ -111,6 +111,11 @@ impl Control {
                 tracing::error!("the sweep of expired pins broke off");
             }
         }
+        for pack in self.names().await {
+            if let Err(error) = self.retire_drained(&pack).await {
+                tracing::warn!(%pack, error = %Chain(&error), "could not retire versions of {pack} that have drained");
+            }
+        }
         self.remember_touches(now).await;
         if let Err(error) = self.store.expire(now, retention).await {
             tracing::warn!(error = %Chain(&error), "could not remove old rows");

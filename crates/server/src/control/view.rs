@@ -9,7 +9,7 @@ use serin_core::analysis::{
     Analysis, Assigned, Difference, Evidence, MetricReading, SegmentReading, Sides, analyze, by_segment,
     compare, differences,
 };
-use serin_core::ids::{PackName, RolloutId};
+use serin_core::ids::{PackName, RolloutId, Version};
 use serin_core::metric::MetricName;
 use serin_core::pack::PackState;
 use serin_core::plan::Plan;
@@ -30,6 +30,8 @@ pub struct PackView {
     pub plan: Arc<Plan>,
     /// Whether something forces it to stable right now.
     pub forced: bool,
+    /// Sessions left of each version that drains; a version that was not counted is absent.
+    pub left: BTreeMap<Version, u64>,
     /// When the control loop looks at it again.
     pub next_due: Option<Timestamp>,
     /// What was measured of the current or latest rollout.
@@ -86,6 +88,7 @@ impl Control {
             state: managed.state.clone(),
             plan: Arc::clone(&managed.plan),
             forced: self.is_forced(pack),
+            left: self.left_of(&managed).await,
             next_due: next_due(&managed.state, &managed.plan),
             measured,
             segments: Arc::clone(&managed.segments),

@@ -110,6 +110,7 @@ impl Event {
             | Action::Unobserved
             | Action::Completed
             | Action::Superseded
+            | Action::Retired
             | Action::ForcedStable
             | Action::ForcedStableCleared => None,
         };
@@ -255,6 +256,7 @@ fn own(action: Action, qualifier: Option<&str>) -> Severity {
         | Action::HoldCleared
         | Action::Approved
         | Action::Promoted
+        | Action::Retired
         | Action::Unobserved => Severity::Info,
     }
 }

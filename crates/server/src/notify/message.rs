@@ -172,6 +172,7 @@ fn told(event: &Event, picture: &Picture) -> (Ask, String) {
         Action::Approved => {
             (urgent(Ask::Nothing), format!("{actor} approved the step of {canary}: {reason}"))
         }
+        Action::Retired => (urgent(Ask::Nothing), format!("a version of {pack} is out of service: {reason}")),
         Action::Promoted => (urgent(Ask::Nothing), format!("{actor} moved {canary} on: {reason}")),
         Action::BaselineFrozen => (urgent(Ask::Nothing), format!("{canary} has its baseline: {reason}")),
         Action::VersionPublished | Action::FirstStable | Action::PlanReplaced => {

@@ -39,9 +39,9 @@ pub use pack::{
 };
 pub use problem::{FieldProblem, ProblemDetails, ProblemSeverity};
 pub use rollout::{
-    EndHow, EndView, ExposureView, HoldCause, HoldView, MeasuredShare, NextStepView, Phase, ProgressView,
-    RolloutKind, RolloutList, RolloutSummary, RolloutView, SidesView, SpanView, StepPlace, StepView,
-    TimelineView,
+    EndHow, EndView, ExposedAtView, ExposedPage, ExposedSessionView, ExposureCounts, ExposureView, HoldCause,
+    HoldView, MeasuredShare, NextStepView, Phase, ProgressView, RolloutKind, RolloutList, RolloutSummary,
+    RolloutView, SidesView, SpanView, StepPlace, StepView, TimelineView,
 };
 pub use sample::{MessageView, RecordingView, SampleSignal, SampleView, SamplesView};
 pub use segment::{SegmentView, WeightChangeBy, WeightChangeView};

@@ -83,10 +83,13 @@ pub struct PackDetail {
 pub struct DrainingView {
     /// The version.
     pub version: String,
+    /// Since when it gets no new sessions.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
     /// Its sessions are moved then at the latest.
     #[schema(value_type = String, format = DateTime)]
     pub until: Timestamp,
-    /// Sessions that it still has; absent where this was not counted.
+    /// Sessions that it still has, as of at most two seconds ago; absent where it is canary or stable again.
     pub sessions_left: Option<u64>,
 }
 

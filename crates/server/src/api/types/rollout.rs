@@ -252,8 +252,83 @@ pub struct ExposureView {
     /// Until when; absent while it goes on.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
+    /// How long the canary got new sessions.
+    #[schema(value_type = String, example = "25m")]
+    pub lasted: HoldFor,
     /// The largest weight that was set, in percent.
     pub largest_weight: f64,
+    /// The same by the weight at which the sessions were assigned, the smallest first.
+    pub by_weight: Vec<ExposedAtView>,
+}
+
+/// Who got the canary at one weight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExposedAtView {
+    /// The weight, in percent.
+    pub weight: f64,
+    /// Sessions assigned to the canary at it.
+    pub sessions: u64,
+    /// How long it was in force.
+    #[schema(value_type = String, example = "5m")]
+    pub lasted: HoldFor,
+}
+
+/// How many saw the canary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExposureCounts {
+    /// Sessions.
+    pub sessions: u64,
+    /// Requests.
+    pub requests: u64,
+}
+
+/// A session that was assigned to the canary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExposedSessionView {
+    /// What the app calls it; absent once it is forgotten, some days after it was last seen.
+    pub session: Option<String>,
+    /// The hash of its key, 32 hexadecimal digits.
+    pub key_hash: String,
+    /// The weight at which it was assigned, in percent.
+    pub weight: f64,
+    /// Index of the step in which it was assigned, from 0.
+    pub step: u16,
+    /// When it was assigned.
+    #[schema(value_type = String, format = DateTime)]
+    pub assigned_at: Timestamp,
+    /// When it was last seen, as far as that is still known.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_seen: Timestamp,
+    /// Requests of it that the canary answered, as long as raw observations are kept.
+    pub requests: u64,
+}
+
+/// Sessions that were assigned to the canary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExposedPage {
+    /// The rollout.
+    pub rollout: String,
+    /// In the order of their hashes.
+    pub sessions: Vec<ExposedSessionView>,
+    /// The hash to ask on with; absent at the end.
+    pub next_after: Option<String>,
+}
+
+impl ExposedSessionView {
+    /// The first line of a list as CSV.
+    pub const CSV_HEAD: &str = "session,key_hash,weight_percent,step,assigned_at,last_seen,requests";
+
+    /// The session as a line of CSV (RFC 4180), without its end.
+    pub fn csv(&self) -> String {
+        let Self { session, key_hash, weight, step, assigned_at, last_seen, requests } = self;
+        let session = session.as_deref().unwrap_or_default();
+        let session = if session.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", session.replace('"', "\"\""))
+        } else {
+            session.to_owned()
+        };
+        format!("{session},{key_hash},{weight},{step},{assigned_at},{last_seen},{requests}")
+    }
 }
 
 /// Where a step lies, seen from the rollout.
@@ -376,6 +451,8 @@ pub struct RolloutSummary {
     pub started_at: Timestamp,
     /// Who started it.
     pub started_by: String,
+    /// How many saw the canary; absent where only an overview was asked for.
+    pub exposure: Option<ExposureCounts>,
     /// How it ended; absent while it is under way.
     pub end: Option<EndView>,
 }
