@@ -59,6 +59,7 @@ export type Page =
     | { name: "past"; rollout: string }
     | { name: "versions"; pack: string }
     | { name: "diff"; pack: string }
+    | { name: "conversations"; pack: string }
     | { name: "audit" }
     | { name: "oncall" }
     | { name: "unknown" };
@@ -84,6 +85,7 @@ export function pageAt(path: string): Page {
             return { name: "rollout", pack: second };
         case "versions":
         case "diff":
+        case "conversations":
             return { name: third, pack: second };
         default:
             return { name: "unknown" };
