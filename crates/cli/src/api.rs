@@ -13,8 +13,8 @@ use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, DeadLetters,
     ExplainView, ExposedPage, ExposureView, OncallView, PackDetail, PackList, ProblemDetails,
-    ProblemSeverity, ReceiverList, ReplayView, RetriedView, RolloutList, RolloutView, SamplesView, TestedView,
-    VersionDetail, VersionList,
+    ProblemSeverity, ReceiverList, ReplayView, RetriedView, RolloutList, RolloutView, SamplesView,
+    TestedView, VersionDetail, VersionList,
 };
 
 use crate::terminal::{BAD, GOOD, paint};

@@ -155,20 +155,17 @@ impl List {
     ) -> Response {
         let first: VecDeque<Bytes> = head.into_iter().map(|head| Bytes::from(format!("{head}\n"))).collect();
         let lines = try_unfold((self, Some(after), first), move |(list, next, mut ready)| async move {
-            loop {
-                if let Some(bytes) = ready.pop_front() {
-                    return Ok::<_, StoreError>(Some((bytes, (list, next, ready))));
-                }
-                let Some(after) = next else { return Ok(None) };
-                let sessions = list.page(after, PAGE).await?;
-                let Some(last) = sessions.last() else { return Ok(None) };
-                let last =
-                    u128::from_str_radix(&last.key_hash, 16).expect("a hash is written in hexadecimal");
-                let text: String = sessions.iter().map(|session| line(session) + "\n").collect();
-                let is_full = u32::try_from(sessions.len()).is_ok_and(|n| n == PAGE);
-                let next = is_full.then_some(Some(SessionHash(last)));
-                return Ok(Some((Bytes::from(text), (list, next, ready))));
+            if let Some(bytes) = ready.pop_front() {
+                return Ok::<_, StoreError>(Some((bytes, (list, next, ready))));
             }
+            let Some(after) = next else { return Ok(None) };
+            let sessions = list.page(after, PAGE).await?;
+            let Some(last) = sessions.last() else { return Ok(None) };
+            let last = u128::from_str_radix(&last.key_hash, 16).expect("a hash is written in hexadecimal");
+            let text: String = sessions.iter().map(|session| line(session) + "\n").collect();
+            let is_full = u32::try_from(sessions.len()).is_ok_and(|n| n == PAGE);
+            let next = is_full.then_some(Some(SessionHash(last)));
+            Ok(Some((Bytes::from(text), (list, next, ready))))
         });
         ([(CONTENT_TYPE, media)], Body::from_stream(lines)).into_response()
     }
