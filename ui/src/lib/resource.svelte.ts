@@ -79,12 +79,15 @@ export class Resource<T> {
                 this.problem = undefined;
             }
         } catch (cause) {
-            if (stop.aborted) return;
-            this.problem = cause instanceof Problem ? cause : new Problem(-1, String(cause), undefined, undefined);
+            if (!stop.aborted) this.problem = cause instanceof Problem ? cause : new Problem(-1, String(cause), undefined, undefined);
         } finally {
             this.#isReading = false;
         }
-        if (stop.aborted) return;
+        if (stop.aborted) {
+            // It may be kept anew by now, with a reading that was asked for while this one was under way.
+            if (this.#isStale && !this.#stop.signal.aborted) void this.#readNow();
+            return;
+        }
         const wait = this.problem?.isUnreachable ? AGAIN_MS : this.#freshness.every?.(this.value);
         // A page that nobody sees reads nothing; it catches up when it is seen again.
         if (wait !== undefined && document.visibilityState === "visible") this.#in(wait);
