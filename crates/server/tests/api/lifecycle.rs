@@ -63,6 +63,7 @@ async fn at_low_traffic_the_rollout_says_what_it_cannot_see() {
         assert_eq!(app.data("/v1/resolve", &session).await.status, 200);
         app.pass(100).await;
     }
+    assert!(app.server.control().resolver().signals.barrier().await);
     let pack: PackDetail = app.get("/api/v1/packs/support-prompts").await.read();
     let rate = pack.sessions_per_second.expect("twelve sessions have a rate");
     assert!((rate - 0.01).abs() < 0.001, "{rate}");
