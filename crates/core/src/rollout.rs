@@ -205,6 +205,23 @@ impl HoldCause {
         }
     }
 
+    /// Whether the hold ends only when new sessions of the canary have matured.
+    pub(crate) fn is_for_sessions(self) -> bool {
+        match self {
+            Self::AtRisk | Self::NoData | Self::Unproven => true,
+            Self::Paused
+            | Self::StableFails
+            | Self::Degraded
+            | Self::SampleRatio
+            | Self::ProviderUnreachable
+            | Self::ApprovalDue
+            | Self::NoBaseline
+            | Self::Deadline
+            | Self::Unobserved
+            | Self::ForcedStable => false,
+        }
+    }
+
     /// What ends the hold, as a sentence for people.
     pub fn cleared_by(self) -> &'static str {
         match self {

@@ -248,19 +248,7 @@ fn rule_holds(
     let time_is_up = active.step_time_passed(plan, now);
     if let Some(check) = &active.last_check {
         for (cause, reason) in &check.holds {
-            let waits_for_the_end = match cause {
-                HoldCause::AtRisk | HoldCause::NoData | HoldCause::Unproven => true,
-                HoldCause::Paused
-                | HoldCause::StableFails
-                | HoldCause::Degraded
-                | HoldCause::SampleRatio
-                | HoldCause::ProviderUnreachable
-                | HoldCause::ApprovalDue
-                | HoldCause::NoBaseline
-                | HoldCause::Deadline
-                | HoldCause::Unobserved
-                | HoldCause::ForcedStable => false,
-            };
+            let waits_for_the_end = cause.is_for_sessions();
             // What a check of an earlier step found says nothing about this one.
             let is_current = check.step == active.step || !waits_for_the_end;
             if is_current && (time_is_up || !waits_for_the_end) {

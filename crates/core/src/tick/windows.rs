@@ -8,7 +8,7 @@ use crate::audit::Action;
 use crate::ids::Actor;
 use crate::pack::{Draft, PackState, Transition};
 use crate::plan::{Plan, StepWeight};
-use crate::rollout::{Active, HoldCause, Rollout};
+use crate::rollout::{Active, Rollout};
 use crate::units::Timestamp;
 use crate::weight::Weight;
 
@@ -75,30 +75,13 @@ fn ceiling(rollout: &Rollout, active: &Active) -> Vec<Weight> {
     let current = rollout.weights();
     let nobody = current.iter().all(|weight| *weight == Weight::ZERO);
     let waits_for_sessions =
-        !active.holds.is_empty() && active.holds.keys().all(|cause| is_for_sessions(*cause));
+        !active.holds.is_empty() && active.holds.keys().all(|cause| cause.is_for_sessions());
     if !nobody || !waits_for_sessions {
         return current.to_vec();
     }
     let in_step = rollout.spans.iter().rev().take_while(|span| span.step == active.step);
     let before = in_step.map(|span| &span.weights).find(|weights| weights.iter().any(|w| *w > Weight::ZERO));
     before.map_or_else(|| current.to_vec(), Clone::clone)
-}
-
-/// Whether a hold ends only when new sessions of the canary have matured.
-fn is_for_sessions(cause: HoldCause) -> bool {
-    match cause {
-        HoldCause::AtRisk | HoldCause::NoData | HoldCause::Unproven => true,
-        HoldCause::Paused
-        | HoldCause::StableFails
-        | HoldCause::Degraded
-        | HoldCause::SampleRatio
-        | HoldCause::ProviderUnreachable
-        | HoldCause::ApprovalDue
-        | HoldCause::NoBaseline
-        | HoldCause::Deadline
-        | HoldCause::Unobserved
-        | HoldCause::ForcedStable => false,
-    }
 }
 
 /// The earliest time from `from` on at which a window changes the weights as things stand, and to what by segment;

@@ -25,15 +25,3 @@ CREATE TABLE link_used (
     label TEXT NOT NULL,
     used_at BIGINT NOT NULL
 );
-
--- Alerts from outside that fire, by the pack that they hold.
-CREATE TABLE alert (
-    pack TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    name TEXT NOT NULL,
-    summary TEXT NOT NULL,
-    source TEXT NOT NULL,
-    firing_since BIGINT NOT NULL,
-    heard_at BIGINT NOT NULL,
-    PRIMARY KEY (pack, fingerprint)
-);
