@@ -12,11 +12,12 @@ use serin_core::ids::PackName;
 use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, DeadLetters,
-    ExplainView, ExposedPage, ExposureView, OncallView, PackDetail, PackList, ProblemDetails,
+    ExplainView, ExposedPage, ExposureView, KeyCreated, KeyList, KeyRequest, KeyView, OncallView, PackDetail, PackList, ProblemDetails,
     ProblemSeverity, ReceiverList, ReplayView, RetriedView, RolloutList, RolloutView, SamplesView,
     TestedView, VersionDetail, VersionList,
 };
 
+use crate::key_file::{self, Key};
 use crate::terminal::{BAD, GOOD, paint};
 use crate::told::{Detail, Severity, Told};
 
@@ -35,7 +36,7 @@ pub(crate) struct ServerArgs {
     /// The control plane of the server
     #[arg(long, env = "SERIN_SERVER", default_value = DEFAULT_SERVER, value_name = "URL", global = true)]
     pub(crate) server: String,
-    /// The key for the control plane
+    /// The key for the control plane; on the server's own machine it is found in its data directory
     #[arg(long, env = "SERIN_KEY", hide_env_values = true, value_name = "KEY", global = true)]
     pub(crate) key: Option<String>,
     /// Who you are, for the audit log; the name of the account when left out
@@ -48,7 +49,7 @@ pub(crate) struct ServerArgs {
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
-    key: Option<String>,
+    key: Key,
     actor: Option<HeaderValue>,
 }
 
@@ -92,7 +93,13 @@ impl Client {
             })?),
             None => None,
         };
-        Ok(Self { http, base, key: args.key.clone(), actor })
+        let given = args.key.clone().filter(|key| !key.is_empty());
+        let key = match given {
+            Some(key) => Key::Given(key),
+            None if is_local => key_file::find(),
+            None => Key::None,
+        };
+        Ok(Self { http, base, key, actor })
     }
 
     /// All packs.
@@ -225,6 +232,27 @@ impl Client {
         self.get("audit/verify", &[]).await
     }
 
+    /// All keys.
+    pub(crate) async fn keys(&self) -> Result<KeyList, Told> {
+        self.get("keys", &[]).await
+    }
+
+    /// Makes a key.
+    pub(crate) async fn create_key(&self, request: &KeyRequest) -> Result<KeyCreated, Told> {
+        let body = serde_json::to_value(request).expect("a key is described by text and flags only");
+        self.send(Method::POST, "keys", &[], Some(&body)).await
+    }
+
+    /// Revokes a key by its name or id.
+    pub(crate) async fn revoke_key(&self, name: &str, reason: Option<&str>) -> Result<KeyView, Told> {
+        // The name is one segment of the path, whatever it holds.
+        let mut path = Url::parse("http://serin/").expect("this is an address");
+        path.path_segments_mut().expect("an http address has a path").push(name);
+        let name = path.path().trim_start_matches('/');
+        let query: Vec<_> = reason.map(|reason| ("reason", reason)).into_iter().collect();
+        self.send(Method::DELETE, &format!("keys/{name}"), &query, None).await
+    }
+
     /// What on-call needs to know.
     pub(crate) async fn oncall(&self) -> Result<OncallView, Told> {
         self.get("oncall", &[]).await
@@ -294,7 +322,7 @@ impl Client {
             url.query_pairs_mut().extend_pairs(query);
         }
         let mut request = self.http.request(method, url);
-        if let Some(key) = &self.key {
+        if let Some(key) = self.key.text() {
             request = request.bearer_auth(key);
         }
         if let Some(actor) = &self.actor {
@@ -311,7 +339,11 @@ impl Client {
 
     fn read<T: DeserializeOwned>(&self, status: StatusCode, text: &str) -> Result<T, Told> {
         if !status.is_success() {
-            return Err(refused(status, text));
+            let mut told = refused(status, text);
+            if status == StatusCode::UNAUTHORIZED {
+                told.hints = vec![self.key.hint()];
+            }
+            return Err(told);
         }
         serde_json::from_str(text).map_err(|error| {
             Told::new(format!("could not read the answer of {}: {error}", self.base))
@@ -363,9 +395,6 @@ fn refused(status: StatusCode, text: &str) -> Told {
         told.message.push_str(changes(&problem.diff).trim_end());
     }
     told.hints.extend(problem.hint);
-    if status == StatusCode::UNAUTHORIZED && told.hints.is_empty() {
-        told.hints.push("name a key with --key or SERIN_KEY".to_owned());
-    }
     told
 }
 

@@ -10,6 +10,8 @@ mod diff;
 mod examples_of_pipelines;
 mod exposure;
 mod init;
+mod key;
+mod key_file;
 mod lint;
 mod list;
 mod live;
@@ -76,6 +78,7 @@ enum Command {
     Audit(audit::AuditArgs),
     Oncall(list::OncallArgs),
     Notify(notify::NotifyArgs),
+    Key(key::KeyArgs),
     Provider(provider::ProviderArgs),
     /// Print the description of the HTTP API (OpenAPI, JSON)
     Openapi,
@@ -133,6 +136,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Audit(args) => audit::audit(&args).await,
         Command::Oncall(args) => list::oncall(&args).await,
         Command::Notify(args) => notify::run(&args).await,
+        Command::Key(args) => key::run(&args).await,
         Command::Provider(args) => provider::run(&args).await,
         Command::Openapi => {
             println!("{}", serve::openapi());

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use serin_server::auth::ADMIN_KEY_FILE;
 use serin_server::server::{Overrides, Server};
 use serin_server::settings::{Options, Settings, SettingsError};
 use serin_server::{api, telemetry};
@@ -97,7 +98,8 @@ fn announce(server: &Server, settings: &Settings) {
     anstream::println!("data plane     {}", paint(STRONG, format!("http://{}/v1", server.data_addr())));
     anstream::println!("control plane  {}", paint(STRONG, &control));
     anstream::println!("provider       {}", settings.provider.base_url);
-    anstream::println!("data folder    {}\n", settings.data_dir.display());
+    anstream::println!("data folder    {}", settings.data_dir.display());
+    anstream::println!("key            {}\n", key(server, settings));
     anstream::println!(
         "Point the base URL of your OpenAI client at the data plane, and publish a first pack:"
     );
@@ -105,6 +107,19 @@ fn announce(server: &Server, settings: &Settings) {
     let named = if is_default { String::new() } else { format!(" --server {control}") };
     anstream::println!("  {}", paint(STRONG, "serin init"));
     anstream::println!("  {}", paint(STRONG, format!("serin apply -f my-pack.yaml{named}")));
+}
+
+/// Where the key is that the command line needs.
+fn key(server: &Server, settings: &Settings) -> String {
+    let file = settings.data_dir.join(ADMIN_KEY_FILE);
+    match server.first_key() {
+        Some(path) => {
+            format!("{} (made now, for an admin; `serin` finds it on this machine)", path.display())
+        }
+        None if settings.control.open => "none is asked for (control.open)".to_owned(),
+        None if file.exists() => file.display().to_string(),
+        None => "--key or SERIN_KEY of the command line".to_owned(),
+    }
 }
 
 /// Waits for Ctrl-C, or for the signal with which service managers stop a process.
@@ -128,7 +143,7 @@ pub(crate) fn openapi() -> String {
     api::openapi().to_pretty_json().expect("the description holds text and numbers only")
 }
 
-/// Starts a server inside this process, without a settings file and deaf to variables.
+/// Starts an open server inside this process, without a settings file and deaf to variables.
 pub(crate) async fn start_embedded(
     data_dir: &Path,
     data: SocketAddr,
@@ -143,7 +158,8 @@ pub(crate) async fn start_embedded(
         ..Options::default()
     };
     // Nobody's conversations: the users are simulated.
-    let variables = [("SERIN_DRAIN", "2s"), ("SERIN_SAMPLES_RATE", "20%")];
+    let variables =
+        [("SERIN_DRAIN", "2s"), ("SERIN_CONTROL_OPEN", "true"), ("SERIN_SAMPLES_RATE", "20%")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let settings = Settings::load(&options, &BTreeMap::from(variables)).map_err(told)?;
     Ok(Server::start(&settings, Overrides::default()).await?)

@@ -1,5 +1,6 @@
 //! The program as people and pipelines call it: what it prints and how it exits.
 
+#[expect(dead_code, reason = "each test program uses its own part")]
 mod support;
 
 use support::{Place, Ran, Server, eventually, repository};

@@ -40,6 +40,7 @@ impl Server {
             .args(["serve", "--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(["--provider", "http://127.0.0.1:9/v1"])
+            .env("SERIN_CONTROL_OPEN", "true")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

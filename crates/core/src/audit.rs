@@ -5,8 +5,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::{Actor, PackName, RolloutId};
+use crate::ids::{Actor, RolloutId};
 use crate::units::Timestamp;
+
+/// What stands for the pack in entries that concern the whole server.
+pub const WHOLE_SERVER: &str = "*";
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +55,10 @@ pub enum Action {
     ForcedStable,
     /// The break-glass file was removed.
     ForcedStableCleared,
+    /// A key was made.
+    KeyCreated,
+    /// A key was revoked.
+    KeyRevoked,
 }
 
 impl Action {
@@ -78,6 +85,8 @@ impl Action {
             Self::Retired => "retired",
             Self::ForcedStable => "forced_stable",
             Self::ForcedStableCleared => "forced_stable_cleared",
+            Self::KeyCreated => "key_created",
+            Self::KeyRevoked => "key_revoked",
         }
     }
 }
@@ -155,12 +164,12 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// Links a fact to the chain behind the entry `prev_seq` with hash `prev`.
-    pub fn link(prev_seq: u64, prev: ChainHash, pack: &PackName, fact: &AuditFact) -> Self {
+    /// Links a fact to the chain behind the entry `prev_seq` with hash `prev`; the pack may be [`WHOLE_SERVER`].
+    pub fn link(prev_seq: u64, prev: ChainHash, pack: &str, fact: &AuditFact) -> Self {
         let mut entry = Self {
             seq: prev_seq + 1,
             at_us: fact.at.as_microsecond(),
-            pack: pack.to_string(),
+            pack: pack.to_owned(),
             rollout: fact.rollout.as_ref().map(ToString::to_string),
             revision: fact.revision,
             actor: fact.actor.to_string(),
@@ -231,7 +240,6 @@ mod tests {
     use super::*;
 
     fn chain(n: u64) -> Vec<AuditEntry> {
-        let pack = PackName::parse("support").unwrap();
         let (mut seq, mut prev) = (0, ChainHash::GENESIS);
         (0..n)
             .map(|i| {
@@ -244,7 +252,7 @@ mod tests {
                     reason: format!("step {i}"),
                     evidence: serde_json::json!({"weight": 10}),
                 };
-                let entry = AuditEntry::link(seq, prev, &pack, &fact);
+                let entry = AuditEntry::link(seq, prev, "support", &fact);
                 (seq, prev) = (entry.seq, entry.hash);
                 entry
             })

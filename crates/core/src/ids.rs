@@ -130,6 +130,13 @@ impl RolloutId {
     pub fn of(pack: &PackName, attempt: u64) -> Self {
         Self(format!("{pack}-r{attempt}"))
     }
+
+    /// The pack whose rollout has this id; nothing where no pack can have it.
+    pub fn pack(&self) -> Option<PackName> {
+        let (pack, attempt) = self.0.rsplit_once("-r")?;
+        let is_number = !attempt.is_empty() && attempt.bytes().all(|byte| byte.is_ascii_digit());
+        PackName::parse(pack).ok().filter(|_| is_number)
+    }
 }
 
 text_id! {
@@ -261,6 +268,15 @@ mod tests {
         assert!(Version::parse("2.4").is_err());
         assert!(SessionKey::parse("a\nb").is_err());
         assert!(SessionKey::parse("").is_err());
+    }
+
+    #[test]
+    fn the_id_of_a_rollout_names_its_pack() {
+        let pack = PackName::parse("a-r2-b").unwrap();
+        assert_eq!(RolloutId::of(&pack, 17).pack(), Some(pack));
+        for none in ["support", "support-r", "support-rx", "-r1", "Support-r1"] {
+            assert_eq!(RolloutId::parse(none).unwrap().pack(), None, "{none}");
+        }
     }
 
     #[test]

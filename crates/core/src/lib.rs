@@ -3,6 +3,7 @@
 //! No async, I/O, clock, randomness, environment or logging: points in time, ids and seeds are
 //! arguments, and decisions are returned as data with their reasons.
 
+pub mod access;
 pub mod aggregate;
 pub mod analysis;
 pub mod audit;

@@ -1,6 +1,7 @@
 //! Acts: gateway, control loop, store and API around the decisions of `serin_core`.
 
 pub mod api;
+pub mod auth;
 pub mod clock;
 pub mod control;
 pub mod dashboard;

@@ -9,12 +9,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::api::guard::Guard;
+use crate::api::guard::{DataExposure, Guard};
 use crate::api::listen::Listener;
 use crate::api::ofrep::Ofrep;
 use crate::api::{Parts, Recent, control_plane, data_plane};
+use crate::auth::{Auth, FirstKeyError, KeyRing, first_key, random};
 use crate::clock::Clock;
 use crate::control::{Control, LoadError, Salts};
+use crate::errors::Chain;
 use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, Upstream, UpstreamError, UpstreamSettings};
 use crate::ingest::Ingest;
 use crate::notify::link::{LinkKeyError, Links};
@@ -34,6 +36,8 @@ pub const DATABASE: &str = "serin.db";
 pub const LOCK: &str = "serin.lock";
 /// How often the pin table is looked after.
 const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
+/// How often the last uses of keys go to the store.
+const NOTE_USES_EVERY: Duration = Duration::from_secs(60);
 
 /// What a test replaces: the clock and the dice.
 pub struct Overrides {
@@ -117,6 +121,9 @@ pub enum StartError {
     /// The key of signed links cannot be used.
     #[error(transparent)]
     Link(#[from] LinkKeyError),
+    /// The first key cannot be made.
+    #[error(transparent)]
+    FirstKey(#[from] FirstKeyError),
 }
 
 /// A running server; dropping it stops it at once, [`Server::shutdown`] stops it in order.
@@ -125,6 +132,8 @@ pub struct Server {
     data: SocketAddr,
     control_address: SocketAddr,
     control: Arc<Control>,
+    auth: Arc<Auth>,
+    first_key: Option<PathBuf>,
     gateway: Arc<Gateway>,
     notifier: Arc<Notifier>,
     stop: watch::Sender<bool>,
@@ -150,6 +159,12 @@ impl Server {
         let Overrides { clock, salts, ids, seed } = overrides;
         let upstream = Upstream::new(&upstream_settings(settings))?;
         let store = Store::open(&settings.data_dir.join(DATABASE)).await?;
+        let keys = KeyRing::load(store.clone(), &settings.control.keys).await?;
+        let first_key = match settings.control.open {
+            true => None,
+            false => first_key(&keys, &settings.data_dir, random(), clock.now()).await?,
+        };
+        let auth = Auth::new(keys, settings.control.open);
         let (signals, received) = signal::queue(settings.ingest_queue);
         let ingest = Ingest::spawn(store.clone(), received);
         let pins = PinTable::with_capacity_limit(settings.data.max_pins);
@@ -166,8 +181,22 @@ impl Server {
         let notifier = Notifier::load(Arc::clone(&control), Arc::clone(&links), of_people, seed).await?;
         let notifier = Arc::new(notifier);
         let (stop, stopped) = watch::channel(false);
+        let (data_address, control_address) = (data.address(), control_listener.address());
+        let clock = &control.resolver().clock;
+        let exposure = DataExposure {
+            address: data_address,
+            keys: settings.data.keys,
+            holds_provider_key: settings.provider.key.is_some(),
+            hosts: &settings.data.hosts,
+        };
+        let data_guard = Guard::data(Arc::clone(&auth), clock.clone(), exposure);
+        let hosts = &settings.control.hosts;
+        let control_guard = Guard::control(Arc::clone(&auth), clock.clone(), control_address, hosts);
         let parts = Arc::new(Parts {
             control: Arc::clone(&control),
+            auth: Arc::clone(&auth),
+            secure_cookies: !control_address.ip().is_loopback(),
+            gateway_guard: (!data_guard.is_open_to_apps()).then(|| data_guard.clone()),
             gateway: Arc::clone(&gateway),
             notifier: Arc::clone(&notifier),
             links,
@@ -182,11 +211,8 @@ impl Server {
             stop: stopped.clone(),
             recent: Recent::default(),
         });
-        let keys = &settings.control.keys;
-        let (data_address, control_address) = (data.address(), control_listener.address());
-        let control_guard = Guard::control(control_address, keys, &settings.control.hosts);
         let planes = [
-            (data, data_plane(Arc::clone(&parts), Guard::data(data_address, keys))),
+            (data, data_plane(Arc::clone(&parts), data_guard)),
             (control_listener, control_plane(parts, control_guard)),
         ];
         let drain = settings.drain.as_std();
@@ -194,13 +220,15 @@ impl Server {
             .into_iter()
             .map(|(listener, router)| tokio::spawn(listener.serve(router, stopped.clone(), drain)))
             .collect();
-        let mut background = background(&control, settings);
+        let mut background = background(&control, &auth, settings);
         background.spawn(Arc::clone(&notifier).run());
         tracing::info!(data = %data_address, control = %control_address, "serving on {data_address}, control plane on {control_address}");
         Ok(Self {
             data: data_address,
             control_address,
             control,
+            auth,
+            first_key,
             gateway,
             notifier,
             stop,
@@ -229,6 +257,16 @@ impl Server {
         &self.control
     }
 
+    /// Keys and sessions.
+    pub fn auth(&self) -> &Arc<Auth> {
+        &self.auth
+    }
+
+    /// Where this start wrote the first key; nothing when there was one already, or none is needed.
+    pub fn first_key(&self) -> Option<&Path> {
+        self.first_key.as_deref()
+    }
+
     /// The gateway.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
@@ -251,6 +289,7 @@ impl Server {
         self.samples.settled().await;
         self.sampling.abort();
         self.ingest.shutdown().await;
+        note_uses(&self.auth).await;
         self.store.close().await;
     }
 }
@@ -306,14 +345,30 @@ fn gateway_settings(settings: &Settings, ids: Ids) -> GatewaySettings {
 }
 
 /// What runs beside the requests for as long as the server does.
-fn background(control: &Arc<Control>, settings: &Settings) -> JoinSet<()> {
+fn background(control: &Arc<Control>, auth: &Arc<Auth>, settings: &Settings) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(control).run());
     tasks.spawn(Arc::clone(control).watch_force_file());
     tasks.spawn(Arc::clone(control).remind_of_holds(settings.notify.hold_lasts));
     tasks.spawn(Arc::clone(control).sweep(settings.retention));
     tasks.spawn(maintain_pins(Arc::clone(control.resolver())));
+    tasks.spawn(note_uses_of_keys(Arc::clone(auth)));
     tasks
+}
+
+async fn note_uses_of_keys(auth: Arc<Auth>) {
+    let mut every = tokio::time::interval(NOTE_USES_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        note_uses(&auth).await;
+    }
+}
+
+async fn note_uses(auth: &Auth) {
+    if let Err(error) = auth.keys.note_uses().await {
+        tracing::warn!(error = %Chain(&error), "could not note the last use of keys: {}", Chain(&error));
+    }
 }
 
 async fn maintain_pins(resolver: Arc<Resolver>) {

@@ -3,6 +3,7 @@
 //! A flag wins over a variable, a variable over the file, the file over the default. Everything that is
 //! wrong is told at once, each with its place. Secrets are never shown.
 
+mod keys;
 mod notify;
 mod read;
 mod samples;
@@ -14,10 +15,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
+use serin_core::access::Grant;
 use serin_core::units::{HoldFor, InvalidDuration};
 
 use self::read::Reader;
 use crate::api::ofrep::{Origin, PromptText};
+use crate::auth::{SettingsKey, hash_of};
 use crate::gateway::{BaseUrl, Prices, Secret, SystemMessage};
 use crate::notify::receiver::NotifySettings;
 use crate::samples::SampleSettings;
@@ -72,6 +75,19 @@ pub struct DataSettings {
     pub body_limit: usize,
     /// Sessions that are pinned at most.
     pub max_pins: usize,
+    /// Whether apps need a key.
+    pub keys: DataKeys,
+    /// Names besides localhost under which a loopback listener that holds the provider's key may be asked.
+    pub hosts: Vec<String>,
+}
+
+/// Whether apps need a key on the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataKeys {
+    /// Whoever reaches the listener may resolve, send chats and report.
+    Open,
+    /// Every request brings a key.
+    Required,
 }
 
 /// Settings of the control plane.
@@ -83,17 +99,10 @@ pub struct ControlSettings {
     pub hosts: Vec<String>,
     /// The address under which people reach it, for links in messages.
     pub public_url: Option<String>,
-    /// Keys that open the control plane; without any, a listener on loopback is open.
-    pub keys: Vec<ControlKey>,
-}
-
-/// A key that opens the control plane; only its hash is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlKey {
-    /// Who has it; goes to the audit log.
-    pub name: String,
-    /// BLAKE3 of the key.
-    pub hash: blake3::Hash,
+    /// Whether whoever reaches it may do everything; on loopback only.
+    pub open: bool,
+    /// Keys besides those that the store holds.
+    pub keys: Vec<SettingsKey>,
 }
 
 /// Settings of the way to the provider.
@@ -258,7 +267,10 @@ impl Settings {
                 .list("data.ofrepOrigins", |text| Origin::parse(text).map_err(|error| error.to_string())),
             body_limit: reader.value("data.bodyLimit", None, "32MiB", bytes),
             max_pins: reader.value("data.maxPins", None, "2000000", |text| count(text, 1, 100_000_000)),
+            keys: DataKeys::Open,
+            hosts: reader.list("data.hosts", host),
         };
+        let data = DataSettings { keys: keys::of_data(reader, data.listen), ..data };
         let provider = ProviderSettings {
             base_url: reader.value(
                 "provider.baseUrl",
@@ -334,11 +346,8 @@ impl Settings {
 fn control(reader: &mut Reader<'_>, options: &Options) -> ControlSettings {
     let flag = options.control_listen.clone().map(|value| ("--control-listen", value));
     let listen = reader.value("control.listen", flag, "127.0.0.1:8981", address);
-    let mut hosts = reader.list("control.hosts", |name| {
-        let fits =
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
-        if fits { Ok(name.to_owned()) } else { Err("is no name of a host".to_owned()) }
-    });
+    let mut hosts = reader.list("control.hosts", host);
+    let open = reader.value("control.open", None, "false", yes_or_no);
     let public_url =
         reader.optional("control.publicUrl").and_then(|(text, origin)| match public_host(&text) {
             Ok(host) => {
@@ -362,19 +371,25 @@ fn control(reader: &mut Reader<'_>, options: &Options) -> ControlSettings {
                 Some("`serin key create` makes one"),
             );
         } else {
-            keys.push(ControlKey {
+            keys.push(SettingsKey {
                 name: "SERIN_CONTROL_KEY".to_owned(),
-                hash: blake3::hash(secret.as_bytes()),
+                hash: hash_of(&secret),
+                grant: Grant::ADMIN,
             });
         }
     }
-    if !listen.ip().is_loopback() && keys.is_empty() && reader.is_good_so_far("control.") {
-        let place = reader.origin_of("control.listen");
-        let message = format!("{listen} can be reached from other machines, but there is no key to ask for");
-        let hint = "set SERIN_CONTROL_KEY or `control.keys`, or listen on 127.0.0.1";
-        reader.problem(&place, "control.listen", &message, Some(hint));
+    if open && !listen.ip().is_loopback() {
+        let place = reader.origin_of("control.open");
+        let message = format!("{listen} can be reached from other machines, which keys alone can keep out");
+        let hint = "leave it out, or listen on 127.0.0.1";
+        reader.problem(&place, "control.open", &message, Some(hint));
     }
-    ControlSettings { listen, hosts, public_url, keys }
+    ControlSettings { listen, hosts, public_url, open, keys }
+}
+
+fn host(name: &str) -> Result<String, String> {
+    let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
+    if fits { Ok(name.to_owned()) } else { Err("is no name of a host".to_owned()) }
 }
 
 /// The provider's key: from a variable that a setting names, from a file, or from `SERIN_PROVIDER_API_KEY`.

@@ -20,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::api::types::SidesView;
 use crate::api::view::percent;
+use crate::auth::Auth;
 use crate::control::Control;
 use crate::control::view::PackView;
 use crate::gateway::GatewayCounts;
@@ -75,6 +76,8 @@ pub struct Sources<'a> {
     pub control: &'a Control,
     /// What the ingest counts.
     pub ingest: &'a IngestCounts,
+    /// Keys and sessions.
+    pub auth: &'a Auth,
     /// What the gateway counts.
     pub gateway: &'a GatewayCounts,
     /// What is counted of each receiver of notifications.
@@ -91,6 +94,7 @@ pub struct Sources<'a> {
 pub async fn metrics(sources: Sources<'_>) -> String {
     let mut registry = Registry::with_prefix("serin");
     process(&mut registry, sources);
+    auth(&mut registry, sources.auth);
     gateway(&mut registry, sources.gateway);
     otlp(&mut registry, sources.otlp);
     ingest(&mut registry, sources);
@@ -126,6 +130,26 @@ fn process(registry: &mut Registry, sources: Sources<'_>) {
     registry.register("build", "The release", info);
     let start = ConstGauge::new(sources.started_at.as_second());
     registry.register("start_time_seconds", "When the server started, in seconds since 1970", start);
+}
+
+fn auth(registry: &mut Registry, auth: &Auth) {
+    let registry = registry.sub_registry_with_prefix("auth");
+    let counts = &auth.counts;
+    counter(
+        registry,
+        "unauthorized",
+        "Requests without a key, or with one that is not known or no longer good",
+        load(&counts.unauthorized),
+    );
+    counter(
+        registry,
+        "forbidden",
+        "Requests whose key is not good for what they asked",
+        load(&counts.forbidden),
+    );
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    gauge(registry, "keys", "Keys that there are", count(auth.keys.list().len()));
+    gauge(registry, "sessions", "Sessions of the dashboard", count(auth.sessions.len()));
 }
 
 fn gateway(registry: &mut Registry, counts: &GatewayCounts) {

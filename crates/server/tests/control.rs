@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
+use serin_core::access::Scope;
 use serin_core::command::Command;
 use serin_core::ids::{Actor, PackName, SessionKey};
 use serin_core::observation::{Fact, Outcome, Response};
@@ -96,7 +97,14 @@ impl House {
 
     async fn apply(&self, manifest: &str) -> Result<Applied, ApplyError> {
         let actor = Actor::named("ana");
-        let request = Request { manifest, actor: &actor, reason: "test", dry_run: false, restart: false };
+        let request = Request {
+            manifest,
+            scope: &Scope::All,
+            actor: &actor,
+            reason: "test",
+            dry_run: false,
+            restart: false,
+        };
         self.control.apply(request).await
     }
 

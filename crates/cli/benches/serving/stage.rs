@@ -72,7 +72,7 @@ impl Serin {
         let settings = json!({
             "dataDir": dir.path().join("data"),
             "data": {"listen": data},
-            "control": {"listen": control},
+            "control": {"listen": control, "open": true},
             "provider": {"baseUrl": format!("http://{provider}/v1")},
             "log": {"filter": "warn"},
         });
@@ -94,6 +94,7 @@ impl Serin {
             let applied = Command::new(SERIN)
                 .args(["apply", "--server", &format!("http://{}", self.control), "-f"])
                 .arg(manifest)
+                .env("SERIN_DATA_DIR", self.dir.path().join("data"))
                 .output()?;
             let told = String::from_utf8_lossy(&applied.stderr);
             ensure!(applied.status.success(), "could not apply version {version}: {told}");

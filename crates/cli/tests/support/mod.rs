@@ -117,11 +117,11 @@ pub(crate) struct Server {
     pub(crate) control: String,
     child: Child,
     _out: BufReader<ChildStdout>,
-    _data_dir: TempDir,
+    _data_dir: Option<TempDir>,
 }
 
 impl Server {
-    /// Starts a server in front of a provider.
+    /// Starts a server in front of a provider; it asks for no key.
     pub(crate) async fn start(provider: &str) -> Self {
         Self::start_with(provider, &[]).await
     }
@@ -129,12 +129,20 @@ impl Server {
     /// Starts a server in front of a provider, with further arguments.
     pub(crate) async fn start_with(provider: &str, further: &[&str]) -> Self {
         let data_dir = TempDir::new().expect("a temporary folder can be made");
-        let mut child = serin()
-            .args(["serve", "--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"])
-            .arg("--data-dir")
-            .arg(data_dir.path())
-            .args(["--provider", provider])
-            .args(further)
+        let mut command = serin();
+        command.arg("serve").arg("--data-dir").arg(data_dir.path()).args(["--provider", provider]);
+        command.args(further).env("SERIN_CONTROL_OPEN", "true");
+        Self { _data_dir: Some(data_dir), ..Self::spawn(command).await }
+    }
+
+    /// Starts a server as `serin serve` does in a folder; it asks for a key, which is in that folder.
+    pub(crate) async fn start_in(place: &Place) -> Self {
+        Self::spawn(place.command("serve --provider http://127.0.0.1:9/v1")).await
+    }
+
+    async fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -164,7 +172,7 @@ impl Server {
         // What it logs is read away, so that it never waits for us.
         let mut stderr = child.stderr.take().expect("standard error is piped");
         tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await });
-        Self { data, control, child, _out: out, _data_dir: data_dir }
+        Self { data, control, child, _out: out, _data_dir: None }
     }
 
     /// Asks it to stop as Ctrl-C does, and returns its exit code.

@@ -1,6 +1,7 @@
 //! The audit log, what on-call needs to know, and the stream of changes.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -9,6 +10,8 @@ use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt};
 use serde::Deserialize;
+use serin_core::access::Scope;
+use serin_core::audit::AuditEntry;
 use serin_core::ids::PackName;
 use serin_core::rollout::HoldCause;
 use serin_core::units::HoldFor;
@@ -16,14 +19,16 @@ use tokio::sync::{broadcast, watch};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
+use super::caller::Asker;
 use super::error::ApiError;
 use super::overview::{closest, worst};
-use super::read::{NoParams, Params, limit, pack_name, rollout_id};
+use super::read::{NoParams, Params, limit, rollout_id};
 use super::recent::{Look, MaxAge};
 use super::rollouts::summaries;
 use super::types::{AuditPage, AuditVerified, OncallCanary, OncallCommand, OncallView, StreamEvent};
 use crate::control::Event as Change;
 use crate::notify::message::commands_of_canary;
+use crate::snapshot::PackSnapshot;
 use crate::store::{AuditFilter, RolloutFilter, VerifyError};
 
 /// How far on-call looks back.
@@ -77,12 +82,10 @@ pub(super) enum AuditOrder {
 )]
 pub(super) async fn log(
     State(app): State<App>,
+    asker: Asker,
     Params(params): Params<AuditParams>,
 ) -> Result<Json<AuditPage>, ApiError> {
-    let pack = match &params.pack {
-        Some(pack) => Some(pack_name(pack, &app.control.names().await)?),
-        None => None,
-    };
+    let pack = asker.filter(&app, params.pack.as_deref()).await?;
     let most = limit(params.limit, 100, 1_000)?;
     let filter = AuditFilter {
         pack,
@@ -101,7 +104,13 @@ pub(super) async fn log(
         AuditOrder::Oldest => (next, None),
         AuditOrder::Newest => (None, next),
     };
-    Ok(Json(AuditPage { entries: entries.iter().map(Into::into).collect(), next_after, next_before }))
+    // A page may hold fewer entries than asked for, because those of other packs are not shown to everyone.
+    let is_seen = |entry: &&AuditEntry| match asker.scope() {
+        Scope::All => true,
+        scope @ Scope::Packs(_) => PackName::parse(&entry.pack).is_ok_and(|pack| scope.allows(&pack)),
+    };
+    let entries = entries.iter().filter(is_seen).map(Into::into).collect();
+    Ok(Json(AuditPage { entries, next_after, next_before }))
 }
 
 /// Checks every link of the audit log.
@@ -130,6 +139,7 @@ pub(super) async fn verify(
 )]
 pub(super) async fn oncall(
     State(app): State<App>,
+    asker: Asker,
     _: Params<NoParams>,
 ) -> Result<Json<OncallView>, ApiError> {
     let now = app.now();
@@ -138,16 +148,16 @@ pub(super) async fn oncall(
         limit: Some(MOST_ROLLOUTS),
         ..RolloutFilter::default()
     };
-    let active = summaries(&app, &of(true)).await?;
+    let active = summaries(&app, asker.scope(), &of(true)).await?;
     let since = LOOK_BACK.before(now);
-    let mut ended = summaries(&app, &of(false)).await?;
+    let mut ended = summaries(&app, asker.scope(), &of(false)).await?;
     ended.retain(|rollout| rollout.end.as_ref().is_some_and(|end| end.at >= since));
     ended.sort_by_key(|rollout| std::cmp::Reverse(rollout.end.as_ref().map(|end| end.at)));
     let snapshot = app.resolver().snapshot();
-    let forced =
-        snapshot.packs.values().filter(|pack| pack.route.forced).map(|pack| pack.name.to_string()).collect();
+    let is_forced = |pack: &&Arc<PackSnapshot>| pack.route.forced && asker.scope().allows(&pack.name);
+    let forced = snapshot.packs.values().filter(is_forced).map(|pack| pack.name.to_string()).collect();
     let mut canaries = Vec::new();
-    for name in app.control.names().await {
+    for name in asker.visible(&app).await {
         let Some((state, ..)) = app.control.standing(&name).await else { continue };
         let Some((_, active)) = state.active() else { continue };
         let look = app.recent.look(&app, &name, MaxAge(Duration::ZERO)).await?;
@@ -200,39 +210,38 @@ pub(super) struct StreamParams {
 )]
 pub(super) async fn stream(
     State(app): State<App>,
+    asker: Asker,
     Params(params): Params<StreamParams>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let pack = match &params.pack {
-        Some(pack) => Some(pack_name(pack, &app.control.names().await)?),
-        None => None,
-    };
+    let pack = asker.filter(&app, params.pack.as_deref()).await?;
+    let packs = pack.map_or_else(|| asker.scope().clone(), |pack| Scope::Packs([pack].into()));
     // Something is sent at once, so that whatever lies between passes on that the stream is open.
     let opened = stream::once(std::future::ready(Ok(Event::default().comment("open"))));
-    let changes = opened.chain(changes(app.control.subscribe(), app.stop.clone(), pack));
+    let changes = opened.chain(changes(app.control.subscribe(), app.stop.clone(), packs));
     Ok(Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-/// The changes of a pack, or of all, until the server stops.
+/// The changes of these packs until the server stops.
 fn changes(
     changes: broadcast::Receiver<Change>,
     stop: watch::Receiver<bool>,
-    pack: Option<PackName>,
+    packs: Scope,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold((changes, stop, pack), |(mut changes, mut stop, pack)| async move {
+    stream::unfold((changes, stop, packs), |(mut changes, mut stop, packs)| async move {
         loop {
             let change = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return None,
                 change = changes.recv() => change,
             };
             let event = match change {
-                Ok(change) if pack.as_ref().is_some_and(|pack| *pack != change.pack) => continue,
+                Ok(change) if !packs.allows(&change.pack) => continue,
                 Ok(change) => change_event(&change),
                 Err(broadcast::error::RecvError::Lagged(count)) => {
                     Event::default().event("missed").data(count.to_string())
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
-            return Some((Ok(event), (changes, stop, pack)));
+            return Some((Ok(event), (changes, stop, packs)));
         }
     })
 }

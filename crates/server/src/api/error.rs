@@ -12,10 +12,12 @@ use serin_core::metric::nearest;
 use serin_core::publish;
 
 use super::types::{ContentChange, FieldProblem, ProblemDetails};
+use crate::auth::{KeyError, NewKeyProblem};
 use crate::control::apply::ApplyError;
 use crate::control::order::OrderError;
 use crate::control::{LoadError, NotCommitted};
 use crate::errors::Chain;
+use crate::gateway::Refusal;
 use crate::ingest::ReportError;
 use crate::resolve::ResolveError;
 use crate::store::StoreError;
@@ -49,12 +51,27 @@ impl ApiError {
     /// 401: no key, or one that is not known here.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "a key is needed", detail)
-            .hint("send `Authorization: Bearer KEY`; the command line takes the key from SERIN_KEY")
     }
 
-    /// 403: the request comes from where it may not come from.
+    /// 403: the caller may not do this, or not from where the request comes.
     pub fn forbidden(kind: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, kind, "not allowed from here", detail)
+        Self::new(StatusCode::FORBIDDEN, kind, "not allowed", detail)
+    }
+
+    /// The same as the gateway tells it to clients of a provider.
+    pub(super) fn refusal(&self) -> Refusal {
+        let problem = &self.0;
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let code = match status {
+            StatusCode::UNAUTHORIZED => "invalid_api_key",
+            _ => "not_permitted",
+        };
+        let detail = problem.detail.as_deref().unwrap_or(&problem.title);
+        let message = match &problem.hint {
+            Some(hint) => format!("{detail}; hint: {hint}"),
+            None => detail.to_owned(),
+        };
+        Refusal::new(status, code, message)
     }
 
     /// 404: what is asked for does not exist.
@@ -246,6 +263,8 @@ impl From<ApplyError> for ApiError {
                 told.0.diff = diff.iter().map(ContentChange::from).collect();
                 told
             }
+            ApplyError::OutOfScope { .. } => Self::forbidden("other-pack", error.to_string())
+                .hint("ask for a key that is made for this pack too"),
             ApplyError::NotCommitted(error) => error.into(),
             ApplyError::Load(error) => error.into(),
             ApplyError::Store(error) => error.into(),
@@ -275,6 +294,31 @@ impl From<ResolveError> for ApiError {
             ResolveError::UnknownVersion { .. } => Self::not_found("unknown-version", error.to_string())
                 .hint("name a version that is being served"),
         }
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        match &error {
+            KeyError::Unknown(_) => Self::not_found("unknown-key", error.to_string())
+                .hint("`GET /api/v1/keys` and `serin key list` list all keys"),
+            KeyError::Taken(_) => Self::conflict("key-exists", error.to_string())
+                .hint("choose another name, or revoke that key first"),
+            KeyError::OfSettings(_) => Self::conflict("key-of-settings", error.to_string())
+                .hint("remove it from `control.keys` and start the server anew"),
+            KeyError::Last(_) => Self::conflict("last-key", error.to_string())
+                .hint("make another key with the role admin first"),
+            KeyError::TooMany => {
+                Self::conflict("too-many-keys", error.to_string()).hint("revoke keys that nobody uses")
+            }
+            KeyError::Store(error) => Self::store(error),
+        }
+    }
+}
+
+impl From<NewKeyProblem> for ApiError {
+    fn from(problem: NewKeyProblem) -> Self {
+        Self::unprocessable("key", problem.to_string())
     }
 }
 

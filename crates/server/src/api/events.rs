@@ -8,11 +8,13 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
+use serin_core::access::Scope;
 use serin_core::ids::SessionKey;
 use serin_core::observation::{Fact, Response};
 use serin_core::units::{HoldFor, Timestamp};
 
 use super::App;
+use super::caller::AppScope;
 use super::error::ApiError;
 use super::read::{bytes, from_json};
 use super::touched::{Sessions, outcomes};
@@ -46,6 +48,7 @@ const LONGEST_ID: usize = 200;
 )]
 pub(super) async fn events(
     State(app): State<App>,
+    AppScope(scope): AppScope,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<EventsAnswer>), ApiError> {
@@ -61,7 +64,7 @@ pub(super) async fn events(
     // How many facts each event came to: one for each pack that it counts for.
     let mut counts = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
-        match facts_of(&app, &mut sessions, event).await? {
+        match facts_of(&app, &mut sessions, &scope, event).await? {
             Ok(found) => {
                 counts.push(found.len());
                 facts.extend(found);
@@ -126,6 +129,7 @@ struct Rejected {
 async fn facts_of(
     app: &App,
     sessions: &mut Sessions<'_>,
+    scope: &Scope,
     event: Given,
 ) -> Result<Result<Vec<SessionFact>, Rejected>, StoreError> {
     let parsed = event.and_then(|value| match value {
@@ -148,6 +152,12 @@ async fn facts_of(
     };
     let Read { pack, key, id, at, until, told } = read;
     let touched = match &pack {
+        Some(pack) if !scope.allows(&pack.name) => {
+            return rejected(format!("the key is for {scope} only, not for {}", pack.name));
+        }
+        None if scope.packs().is_some() => {
+            return rejected(format!("the key is for {scope} only, and the event names no pack"));
+        }
         Some(pack) => match sessions.of_pack(pack, &key).await? {
             Some(touched) => vec![touched],
             None => {

@@ -1,98 +1,217 @@
-//! Who may ask: keys, and the names under which a loopback listener is asked.
+//! Who may ask: the names under which a listener is asked, keys and sessions, and what each may do.
+//!
+//! **Invariant:** a request reaches its handler only with what the table in `access` says that it needs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, State};
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Request, Uri};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, State};
+use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderName, Method, Request, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serin_core::ids::Actor;
+use serin_core::access::Permission;
+use serin_core::ids::{PackName, RolloutId};
 
+use super::access::{self, Needs, needs};
 use super::error::{ApiError, with_instance};
-use crate::settings::ControlKey;
+use crate::auth::{Auth, Caller, Unknown, Via};
+use crate::clock::Clock;
+use crate::settings::DataKeys;
 
-/// Names the person or pipeline behind a request.
+/// Names the person or pipeline that a request is sent for.
 pub const ACTOR: HeaderName = HeaderName::from_static("x-serin-actor");
+/// Brings a key where `Authorization` is the provider's.
+pub const KEY: HeaderName = HeaderName::from_static("x-serin-key");
+/// How clients of one provider bring their key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a listener asks of its callers.
 #[derive(Debug, Clone)]
 pub struct Guard {
-    keys: Arc<[ControlKey]>,
-    loopback: Option<Arc<[String]>>,
-    protects: Protects,
+    auth: Arc<Auth>,
+    clock: Clock,
+    /// The names that a request must be for; nothing where any will do.
+    names: Option<Arc<[String]>>,
+    plane: Plane,
+    is_loopback: bool,
 }
 
-/// What of a listener needs a key.
+/// Which listener it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protects {
-    /// The API, and beyond loopback the metrics.
-    Api { metrics: bool },
-    /// Nothing but the metrics, and those beyond loopback only.
-    Metrics { metrics: bool },
+enum Plane {
+    Control,
+    Data {
+        keys: DataKeys,
+        /// Whether `Authorization` is for us, because the provider's key is ours.
+        holds_provider_key: bool,
+    },
 }
 
-/// The key that a request came with.
-#[derive(Debug, Clone)]
-struct KeyName(String);
+/// How a data plane is exposed.
+#[derive(Debug, Clone, Copy)]
+pub struct DataExposure<'a> {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether apps need a key.
+    pub keys: DataKeys,
+    /// Whether requests go to the provider with a key of ours.
+    pub holds_provider_key: bool,
+    /// Names besides localhost under which it may be asked then.
+    pub hosts: &'a [String],
+}
 
 impl Guard {
     /// The guard of the control plane.
     ///
     /// On loopback only requests for `localhost`, the address itself or one of `hosts` are answered, so that
     /// no web page that a name leads here can reach it.
-    pub fn control(address: SocketAddr, keys: &[ControlKey], hosts: &[String]) -> Self {
+    pub fn control(auth: Arc<Auth>, clock: Clock, address: SocketAddr, hosts: &[String]) -> Self {
         let is_loopback = address.ip().is_loopback();
-        let own = ["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned(), bracketed(address)];
-        let names: Vec<String> = own.into_iter().chain(hosts.iter().cloned()).collect();
-        Self {
-            keys: keys.into(),
-            loopback: is_loopback.then(|| names.into()),
-            protects: Protects::Api { metrics: !is_loopback },
-        }
+        let names = is_loopback.then(|| names(address, hosts));
+        Self { auth, clock, names, plane: Plane::Control, is_loopback }
     }
 
-    /// The guard of the data plane, which needs a key for nothing but its metrics.
-    pub fn data(address: SocketAddr, keys: &[ControlKey]) -> Self {
-        let metrics = !address.ip().is_loopback();
-        Self { keys: keys.into(), loopback: None, protects: Protects::Metrics { metrics } }
+    /// The guard of the data plane.
+    ///
+    /// Where the provider's key is ours, a page that a name leads to loopback could spend it; so the names are
+    /// checked there as well.
+    pub fn data(auth: Arc<Auth>, clock: Clock, exposure: DataExposure<'_>) -> Self {
+        let DataExposure { address, keys, holds_provider_key, hosts } = exposure;
+        let is_loopback = address.ip().is_loopback();
+        let names = (is_loopback && holds_provider_key).then(|| names(address, hosts));
+        Self { auth, clock, names, plane: Plane::Data { keys, holds_provider_key }, is_loopback }
     }
 
-    fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<Option<KeyName>, ApiError> {
-        if let Some(names) = &self.loopback {
+    /// Whether every request can pass as it is, so that nothing needs to be asked of any.
+    pub fn is_open_to_apps(&self) -> bool {
+        let asks_for_keys = matches!(self.plane, Plane::Data { keys: DataKeys::Required, .. });
+        self.names.is_none() && !asks_for_keys
+    }
+
+    /// Whoever sends a request, if it may have what it needs; nothing where nobody asked.
+    ///
+    /// # Errors
+    /// [`ApiError`] with 401 or 403 tells why it may not.
+    pub(super) fn admit(&self, request: &Request<Body>, needs: Needs) -> Result<Option<Caller>, ApiError> {
+        let (uri, headers) = (request.uri(), request.headers());
+        if let Some(names) = &self.names {
             check_names(names, uri, headers)?;
         }
-        let needs_key = match (self.protects, uri.path()) {
-            (Protects::Api { metrics } | Protects::Metrics { metrics }, "/metrics") => metrics,
-            (Protects::Api { .. }, path) => path.starts_with("/api/") && !self.keys.is_empty(),
-            (Protects::Metrics { .. }, _) => false,
+        let what = match needs {
+            Needs::Nothing => return Ok(None),
+            Needs::ReadBeyondLoopback if self.is_loopback => return Ok(None),
+            Needs::One(Permission::Data) if self.lets_apps_in() => return Ok(None),
+            Needs::One(permission) => permission,
+            // An order that does not exist is told to whoever may read.
+            Needs::Order => last_segment(uri).and_then(Permission::parse).unwrap_or(Permission::Read),
+            Needs::ReadBeyondLoopback => Permission::Read,
         };
-        if !needs_key {
+        let caller = self.identify(headers)?;
+        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        let refused =
+            if caller.via == Via::Session && !is_safe { check_same_origin(uri, headers).err() } else { None };
+        let refused = refused.or_else(|| (!caller.may(what)).then(|| not_permitted(&caller, what)));
+        match refused {
+            None => Ok(Some(caller)),
+            Some(error) => Err(self.forbidden(error)),
+        }
+    }
+
+    fn identify(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let found = match self.key(headers) {
+            Ok(key) => {
+                let cookie = session_cookie(headers);
+                let identified = self.auth.identify(key, cookie, self.clock.now());
+                identified.map_err(|unknown| self.unauthorized(unknown))
+            }
+            Err(error) => Err(error),
+        };
+        found.inspect_err(|_| {
+            self.auth.counts.unauthorized.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    /// Refuses what concerns a pack outside of the caller's scope, whether or not there is such a pack.
+    fn check_scope(&self, caller: &Caller, params: &RawPathParams) -> Result<(), ApiError> {
+        if caller.grant.scope.packs().is_none() {
+            return Ok(());
+        }
+        for (name, value) in params {
+            let pack = match name {
+                "pack" => PackName::parse(value).ok(),
+                "id" => RolloutId::parse(value).ok().and_then(|id| id.pack()),
+                _ => continue,
+            };
+            if !pack.is_some_and(|pack| caller.sees(&pack)) {
+                return Err(self.forbidden(outside_of_scope(caller, value)));
+            }
+        }
+        Ok(())
+    }
+
+    fn forbidden(&self, error: ApiError) -> ApiError {
+        self.auth.counts.forbidden.fetch_add(1, Ordering::Relaxed);
+        error
+    }
+
+    fn lets_apps_in(&self) -> bool {
+        matches!(self.plane, Plane::Data { keys: DataKeys::Open, .. })
+    }
+
+    /// The key that a request brings.
+    fn key<'h>(&self, headers: &'h HeaderMap) -> Result<Option<&'h str>, ApiError> {
+        if let Some(value) = headers.get(&KEY) {
+            return Ok(Some(value.to_str().unwrap_or("").trim()));
+        }
+        let authorization_is_ours = match self.plane {
+            Plane::Control => true,
+            Plane::Data { holds_provider_key, .. } => holds_provider_key,
+        };
+        if !authorization_is_ours {
             return Ok(None);
         }
-        let Some(value) = headers.get(AUTHORIZATION) else {
-            return Err(ApiError::unauthorized("the request brings no key"));
-        };
-        let given = value.to_str().ok().and_then(|value| {
+        if let (Plane::Data { .. }, Some(value)) = (self.plane, headers.get(&X_API_KEY)) {
+            return Ok(Some(value.to_str().unwrap_or("").trim()));
+        }
+        let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+        let key = value.to_str().ok().and_then(|value| {
             let (scheme, key) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
         });
-        let Some(given) = given else {
-            return Err(ApiError::unauthorized("the `Authorization` header is no `Bearer KEY`"));
-        };
-        // Hashes are compared in constant time, and every key is looked at.
-        let given = blake3::hash(given.as_bytes());
-        let mut found = None;
-        for key in self.keys.iter() {
-            if key.hash == given {
-                found = Some(KeyName(key.name.clone()));
-            }
-        }
-        found.map(Some).ok_or_else(|| ApiError::unauthorized("the key is not known here"))
+        let no_bearer = || ApiError::unauthorized("the `Authorization` header is no `Bearer KEY`");
+        key.map(Some).ok_or_else(no_bearer)
     }
+
+    fn unauthorized(&self, unknown: Unknown) -> ApiError {
+        let hint = match self.plane {
+            Plane::Control => {
+                "send `Authorization: Bearer KEY`; the command line takes the key from --key, SERIN_KEY or the \
+                 file admin.key in the data directory"
+            }
+            Plane::Data { holds_provider_key: true, .. } => {
+                "send a key with the role data as `Authorization: Bearer KEY` or `x-serin-key`"
+            }
+            Plane::Data { holds_provider_key: false, .. } => {
+                "send a key with the role data as `x-serin-key`; `Authorization` goes to the provider"
+            }
+        };
+        let detail = match unknown {
+            Unknown::Nothing => "the request brings no key".to_owned(),
+            Unknown::Key => "the key is not known here".to_owned(),
+            Unknown::Expired(at) => format!("the key was good until {at:.0}"),
+            Unknown::Session => "the session is over".to_owned(),
+        };
+        ApiError::unauthorized(detail).hint(hint)
+    }
+}
+
+/// The names under which a listener on loopback is asked.
+fn names(address: SocketAddr, hosts: &[String]) -> Arc<[String]> {
+    let own = ["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned(), bracketed(address)];
+    own.into_iter().chain(hosts.iter().cloned()).collect()
 }
 
 /// The address without its port, as it stands in a URL.
@@ -105,7 +224,7 @@ fn bracketed(address: SocketAddr) -> String {
 
 /// Refuses a request that names another host than this one, or comes from a page of another.
 fn check_names(names: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    let hint = "ask for localhost or 127.0.0.1, or add the name to `control.hosts`";
+    let hint = "ask for localhost or 127.0.0.1, or add the name to `control.hosts` or `data.hosts`";
     let is_ours = |authority: &str| {
         let host = match authority.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => host,
@@ -113,10 +232,7 @@ fn check_names(names: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), A
         };
         names.iter().any(|name| name.eq_ignore_ascii_case(host))
     };
-    let host = match headers.get(HOST) {
-        Some(value) => value.to_str().unwrap_or("?"),
-        None => uri.authority().map_or("", |authority| authority.as_str()),
-    };
+    let host = host(uri, headers);
     if !is_ours(host) {
         let host: String = host.chars().take(80).collect();
         return Err(ApiError::forbidden(
@@ -127,116 +243,108 @@ fn check_names(names: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), A
     }
     if let Some(origin) = headers.get(ORIGIN) {
         let origin = origin.to_str().unwrap_or("?");
-        let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
-        if !is_ours(authority) {
-            let origin: String = origin.chars().take(80).collect();
-            return Err(ApiError::forbidden(
-                "origin",
-                format!("the request comes from a page of {origin:?}"),
-            )
-            .hint(hint));
+        if !is_ours(authority(origin)) {
+            return Err(other_page(origin).hint(hint));
         }
     }
     Ok(())
 }
 
-/// Lets a request through or refuses it, and names the path in whatever problem comes back.
-pub(super) async fn guard(State(guard): State<Guard>, mut request: Request<Body>, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    let response = match guard.check(request.uri(), request.headers()) {
-        Ok(key) => {
-            if let Some(key) = key {
-                request.extensions_mut().insert(key);
-            }
-            next.run(request).await
+/// Refuses a request that a page of another origin could have sent along with the cookie.
+pub(super) fn check_same_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    let origin = headers.get(ORIGIN).map_or("", |origin| origin.to_str().unwrap_or("?"));
+    let is_same = !origin.is_empty() && authority(origin).eq_ignore_ascii_case(host(uri, headers));
+    if is_same {
+        return Ok(());
+    }
+    Err(other_page(origin)
+        .hint("a session changes things from the dashboard's own page only; elsewhere use a key"))
+}
+
+fn other_page(origin: &str) -> ApiError {
+    let origin: String = origin.chars().take(80).collect();
+    ApiError::forbidden("origin", format!("the request comes from a page of {origin:?}"))
+}
+
+/// The host that a request is for, with its port.
+fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> &'r str {
+    match headers.get(HOST) {
+        Some(value) => value.to_str().unwrap_or("?"),
+        None => uri.authority().map_or("", |authority| authority.as_str()),
+    }
+}
+
+fn authority(origin: &str) -> &str {
+    origin.split_once("://").map_or("", |(_, authority)| authority)
+}
+
+fn last_segment(uri: &Uri) -> Option<&str> {
+    uri.path().rsplit('/').next()
+}
+
+/// The token of a session that the cookies of a request hold.
+pub(super) fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find_map(|(name, value)| (name == access::COOKIE).then_some(value))
+}
+
+/// 403: the key is not good for this.
+pub(super) fn not_permitted(caller: &Caller, what: Permission) -> ApiError {
+    let role = caller.grant.role;
+    let detail = format!("{} has the role {role}, which does not bring {what}", caller.shown());
+    let detail = if what == Permission::Keys && role.may(what) {
+        format!("{} is for {} only, and keys reach further", caller.shown(), caller.grant.scope)
+    } else {
+        detail
+    };
+    let hint = match what {
+        Permission::ReadPrompts => {
+            "ask for a key made with --read-prompts, or with the role engineer or admin".to_owned()
         }
+        what => format!("ask for a key with the role {}", what.roles()),
+    };
+    ApiError::forbidden("not-permitted", detail).hint(hint)
+}
+
+/// 403: the pack is another one.
+pub(super) fn outside_of_scope(caller: &Caller, pack: &str) -> ApiError {
+    let pack: String = pack.chars().take(80).collect();
+    let detail = format!("{} is for {} only, not for {pack:?}", caller.shown(), caller.grant.scope);
+    ApiError::forbidden("other-pack", detail).hint("ask for a key that is made for this pack too")
+}
+
+/// Lets a request through or refuses it, and names the path in whatever problem comes back.
+pub(super) async fn guard(State(guard): State<Guard>, request: Request<Body>, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let needs = needs(request.method(), route.as_deref(), &path);
+    let response = match admitted(&guard, request, needs).await {
+        Ok(request) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
     with_instance(response, &path)
 }
 
-/// Whoever sent a request: the name of the key, the name that the caller gives, or both.
-pub(super) struct By(pub(super) Actor);
-
-impl<S: Sync> FromRequestParts<S> for By {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let key = parts.extensions.get::<KeyName>().map(|KeyName(name)| name.as_str());
-        let given = match parts.headers.get(ACTOR) {
-            None => None,
-            Some(value) => Some(
-                std::str::from_utf8(value.as_bytes())
-                    .map_err(|_| ApiError::bad_request("actor", format!("header {ACTOR} is no UTF-8")))?,
-            ),
-        };
-        Ok(Self(match (given, key) {
-            (Some(given), Some(key)) => Actor::named(&format!("{given} (key {key})")),
-            (Some(given), None) => Actor::named(given),
-            (None, Some(key)) => Actor::named(key),
-            (None, None) => Actor::named("unknown"),
-        }))
+/// The request with its caller, if it may go on.
+async fn admitted(guard: &Guard, request: Request<Body>, needs: Needs) -> Result<Request<Body>, ApiError> {
+    let Some(caller) = guard.admit(&request, needs)? else { return Ok(request) };
+    let (mut parts, body) = request.into_parts();
+    // What is read from telemetry may concern any pack.
+    if parts.uri.path().starts_with("/otlp/") && caller.grant.scope.packs().is_some() {
+        return Err(guard.forbidden(outside_of_scope(&caller, "all of a telemetry stream")));
     }
+    // Where the router knows no path there are no parameters.
+    if let Ok(params) = RawPathParams::from_request_parts(&mut parts, &()).await {
+        guard.check_scope(&caller, &params)?;
+    }
+    parts.extensions.insert(caller);
+    Ok(Request::from_parts(parts, body))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn checked(guard: &Guard, path: &str, headers: &[(&'static str, &str)]) -> Result<Option<String>, u16> {
-        let headers: HeaderMap = headers
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
-            .collect();
-        match guard.check(&path.parse().unwrap(), &headers) {
-            Ok(key) => Ok(key.map(|KeyName(name)| name)),
-            Err(error) => Err(error.into_response().status().as_u16()),
-        }
-    }
-
-    fn key(name: &str, secret: &str) -> ControlKey {
-        ControlKey { name: name.to_owned(), hash: blake3::hash(secret.as_bytes()) }
-    }
-
-    #[test]
-    fn loopback_answers_only_to_its_own_names() {
-        let guard = Guard::control("127.0.0.1:8981".parse().unwrap(), &[], &["serin.test".to_owned()]);
-        for host in ["localhost", "localhost:8981", "127.0.0.1:8981", "[::1]:1", "[::1]", "SERIN.test:80"] {
-            assert_eq!(checked(&guard, "/api/v1/packs", &[("host", host)]), Ok(None), "{host}");
-        }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", ""] {
-            assert_eq!(checked(&guard, "/healthz", &[("host", host)]), Err(403), "{host}");
-        }
-        let from = |origin| checked(&guard, "/api/v1/packs", &[("host", "localhost"), ("origin", origin)]);
-        assert_eq!(from("http://localhost:8981"), Ok(None));
-        assert_eq!(from("https://evil.example"), Err(403));
-        assert_eq!(from("null"), Err(403));
-    }
-
-    #[test]
-    fn beyond_loopback_the_api_and_the_metrics_need_a_known_key() {
-        let keys = [key("ci", "a secret of some length"), key("ana", "another secret")];
-        let guard = Guard::control("0.0.0.0:8981".parse().unwrap(), &keys, &[]);
-        assert_eq!(checked(&guard, "/healthz", &[]), Ok(None));
-        for path in ["/api/v1/packs", "/api/openapi.json", "/metrics"] {
-            assert_eq!(checked(&guard, path, &[]), Err(401), "{path}");
-            assert_eq!(checked(&guard, path, &[("authorization", "Bearer wrong")]), Err(401), "{path}");
-            assert_eq!(
-                checked(&guard, path, &[("authorization", "Basic another secret")]),
-                Err(401),
-                "{path}"
-            );
-            let right = checked(&guard, path, &[("authorization", "bearer another secret")]);
-            assert_eq!(right, Ok(Some("ana".to_owned())), "{path}");
-        }
-        let data = Guard::data("0.0.0.0:8980".parse().unwrap(), &keys);
-        assert_eq!(checked(&data, "/v1/resolve", &[]), Ok(None));
-        assert_eq!(checked(&data, "/metrics", &[]), Err(401));
-    }
-
-    #[test]
-    fn the_metrics_of_a_data_plane_beyond_loopback_are_closed_when_there_is_no_key() {
-        let data = Guard::data("0.0.0.0:8980".parse().unwrap(), &[]);
-        assert_eq!(checked(&data, "/metrics", &[("authorization", "Bearer any")]), Err(401));
-    }
-}
+mod tests;

@@ -42,6 +42,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
     let sources = Sources {
         control: &app.control,
         ingest: &app.ingest,
+        auth: &app.auth,
         gateway: app.gateway.counts(),
         notifier: &app.notifier,
         otlp: &app.otlp,

@@ -2,12 +2,15 @@
 //!
 //! Every path is described by `/api/openapi.json`, and every error is a problem detail of RFC 9457.
 
+mod access;
 mod audit;
+mod caller;
 pub mod error;
 pub mod events;
 mod exposure;
 pub mod guard;
 mod health;
+mod keys;
 mod link;
 pub mod listen;
 mod notify;
@@ -21,6 +24,7 @@ mod recent;
 mod resolve;
 mod rollouts;
 mod samples;
+mod session;
 mod touched;
 pub mod types;
 pub(crate) mod view;
@@ -35,6 +39,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use bytes::Bytes;
 use jiff::Timestamp;
+use serin_core::access::Permission;
 use serin_core::units::HoldFor;
 use tokio::sync::watch;
 use utoipa::OpenApi as _;
@@ -42,12 +47,14 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::access::Needs;
 use self::error::ApiError;
 use self::guard::{Guard, guard};
 pub use self::recent::Recent;
+use crate::auth::Auth;
 use crate::control::Control;
 use crate::dashboard;
-use crate::gateway::{Gateway, Ids};
+use crate::gateway::{Gateway, Ids, Protocol};
 use crate::ingest::{IngestCounts, Reporter};
 use crate::notify::Notifier;
 use crate::notify::link::Links;
@@ -60,6 +67,12 @@ use crate::samples::Samples;
 pub struct Parts {
     /// The control side.
     pub control: Arc<Control>,
+    /// Keys and sessions.
+    pub auth: Arc<Auth>,
+    /// Whether cookies are for encrypted connections only.
+    pub secure_cookies: bool,
+    /// What the gateway asks of apps; nothing where every request can pass.
+    pub gateway_guard: Option<Guard>,
     /// The gateway.
     pub gateway: Arc<Gateway>,
     /// The way of reported events to the store.
@@ -144,7 +157,11 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(notify::receivers))
         .routes(routes!(notify::test))
         .routes(routes!(notify::dead))
-        .routes(routes!(notify::retry_dead));
+        .routes(routes!(notify::retry_dead))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(session::begin, session::end))
+        .routes(routes!(session::whoami));
     OpenApiRouter::with_openapi(Description::openapi())
         .nest("/api/v1", v1)
         .routes(routes!(link::show, link::carry_out))
@@ -163,7 +180,9 @@ fn data_routes() -> OpenApiRouter<App> {
 
 /// The description of both planes.
 pub fn openapi() -> OpenApi {
-    control_routes().merge(data_routes()).merge(health_routes()).into_openapi()
+    let mut openapi = control_routes().merge(data_routes()).merge(health_routes()).into_openapi();
+    access::describe(&mut openapi);
+    openapi
 }
 
 /// The control plane.
@@ -194,7 +213,19 @@ pub fn data_plane(parts: Arc<Parts>, checks: Guard) -> Router {
         .with_state(parts)
 }
 
-async fn gateway(State(app): State<App>, request: Request<Body>) -> Response {
+async fn gateway(State(app): State<App>, mut request: Request<Body>) -> Response {
+    if let Some(guard) = &app.gateway_guard {
+        match guard.admit(&request, Needs::One(Permission::Data)) {
+            Ok(None) => {}
+            Ok(Some(caller)) => {
+                request.extensions_mut().insert(caller);
+            }
+            Err(error) => {
+                let protocol = Protocol::of(request.method(), request.uri().path());
+                return error.refusal().into_response(protocol);
+            }
+        }
+    }
     app.gateway.handle(request).await
 }
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
+use super::caller::By;
 use super::error::ApiError;
-use super::guard::By;
 use super::read::{NoParams, Params, limit};
 use super::types::{
     DeadLetterView, DeadLetters, ProblemDetails, ReceiverList, ReceiverView, RetriedView, TestedView,

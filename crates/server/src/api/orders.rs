@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use serde::Deserialize;
+use serin_core::access::Permission;
 use serin_core::command::Command;
 use serin_core::ids::{SessionHash, SessionKey};
 use serin_core::routing::{Assigned, Contact, Pin, Turn, assign};
@@ -13,8 +14,8 @@ use serin_core::weight::Weight;
 use utoipa::IntoParams;
 
 use super::App;
+use super::caller::{Asker, By};
 use super::error::ApiError;
-use super::guard::By;
 use super::packs::known;
 use super::read::{Params, SMALL_BODY, bytes, from_json};
 use super::rollouts::rollout_view;
@@ -28,7 +29,7 @@ use crate::snapshot::PackSnapshot;
 const ORDERS: [&str; 6] = ["pause", "resume", "approve", "promote", "rollback", "retry"];
 
 /// The longest reason, in characters.
-const LONGEST_REASON: usize = 1_000;
+pub(super) const LONGEST_REASON: usize = 1_000;
 
 /// Gives an order to the rollout of a pack.
 ///
@@ -53,6 +54,7 @@ const LONGEST_REASON: usize = 1_000;
 )]
 pub(super) async fn order(
     State(app): State<App>,
+    asker: Asker,
     By(actor): By,
     Path((pack, order)): Path<(String, String)>,
     headers: HeaderMap,
@@ -68,6 +70,7 @@ pub(super) async fn order(
     let request: CommandRequest =
         if body.trim_ascii().is_empty() { CommandRequest::default() } else { from_json(&body)? };
     let what = command(&order, request.full)?;
+    asker.needs(Permission::of_order(what))?;
     let reason =
         request.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty()).ok_or_else(|| {
             ApiError::bad_request(

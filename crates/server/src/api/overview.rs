@@ -8,6 +8,7 @@ use serin_core::pack::PackState;
 use serin_core::plan::Plan;
 
 use super::App;
+use super::caller::Asker;
 use super::error::ApiError;
 use super::packs::possible_orders;
 use super::read::{NoParams, Params};
@@ -31,12 +32,13 @@ const NUMBERS: Duration = Duration::from_secs(10);
 )]
 pub(super) async fn overview(
     State(app): State<App>,
+    asker: Asker,
     MaxAge(age): MaxAge,
     _: Params<NoParams>,
 ) -> Result<Json<OverviewView>, ApiError> {
     let age = MaxAge(if age.is_zero() { age } else { age.max(NUMBERS) });
     let mut packs = Vec::new();
-    for name in app.control.names().await {
+    for name in asker.visible(&app).await {
         let Some((state, plan, forced)) = app.control.standing(&name).await else { continue };
         let look = match state.active() {
             Some(_) => Some(app.recent.look(&app, &name, age).await?),

@@ -15,8 +15,8 @@ use serin_core::prompt::Pack;
 use utoipa::IntoParams;
 
 use super::App;
+use super::caller::{Asker, By};
 use super::error::ApiError;
-use super::guard::By;
 use super::read::{NoParams, Params, pack_name, text, version};
 use super::recent::MaxAge;
 use super::rollouts::rollout_view;
@@ -61,6 +61,7 @@ pub(super) struct ApplyParams {
 )]
 pub(super) async fn apply(
     State(app): State<App>,
+    asker: Asker,
     By(actor): By,
     Params(params): Params<ApplyParams>,
     headers: HeaderMap,
@@ -71,6 +72,7 @@ pub(super) async fn apply(
     let reason = reason.filter(|reason| !reason.trim().is_empty());
     let request = Request {
         manifest: &manifest,
+        scope: asker.scope(),
         actor: &actor,
         reason: reason.as_deref().unwrap_or("the manifest was applied"),
         dry_run,
@@ -82,9 +84,14 @@ pub(super) async fn apply(
 
 /// Lists all packs.
 #[utoipa::path(get, path = "/packs", tag = "packs", responses((status = 200, description = "By name.", body = PackList)))]
-pub(super) async fn list(State(app): State<App>, _: Params<NoParams>) -> Result<Json<PackList>, ApiError> {
+pub(super) async fn list(
+    State(app): State<App>,
+    asker: Asker,
+    _: Params<NoParams>,
+) -> Result<Json<PackList>, ApiError> {
     let mut packs = Vec::new();
-    for name in app.control.names().await {
+    let names = app.control.names().await;
+    for name in names.into_iter().filter(|name| asker.scope().allows(name)) {
         if let Some((state, plan, forced)) = app.control.standing(&name).await {
             packs.push(pack_summary(&state, &plan, forced));
         }

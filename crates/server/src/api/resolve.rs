@@ -9,6 +9,7 @@ use serin_core::prompt::RenderError;
 use serin_core::routing::Turn;
 
 use super::App;
+use super::caller::AppScope;
 use super::error::ApiError;
 use super::read::{SMALL_BODY, json};
 use super::types::{ProblemDetails, RenderedPrompt, ResolveRequest, ResolveResponse};
@@ -28,10 +29,14 @@ use crate::resolve::{Resolved, Visit};
 )]
 pub(super) async fn resolve(
     State(app): State<App>,
+    scope: AppScope,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ResolveResponse>, ApiError> {
     let request: ResolveRequest = json(&headers, body, SMALL_BODY).await?;
+    if let Ok(pack) = PackName::parse(&request.pack) {
+        scope.needs_pack(&pack)?;
+    }
     let snapshot = app.resolver().snapshot();
     let pack = PackName::parse(&request.pack).ok().filter(|pack| snapshot.packs.contains_key(pack));
     let Some(pack) = pack else {

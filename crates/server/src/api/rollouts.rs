@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Deserialize;
+use serin_core::access::Scope;
 use serin_core::analysis::Analysis;
 use serin_core::ids::PackName;
 use serin_core::parse::parse;
@@ -11,6 +12,7 @@ use serin_core::units::Timestamp;
 use utoipa::IntoParams;
 
 use super::App;
+use super::caller::Asker;
 use super::error::ApiError;
 use super::packs::draining;
 use super::read::{NoParams, Params, limit, pack_name, rollout_id, unknown_rollout};
@@ -49,23 +51,39 @@ pub(super) struct ListParams {
 )]
 pub(super) async fn list(
     State(app): State<App>,
+    asker: Asker,
     Params(params): Params<ListParams>,
 ) -> Result<Json<RolloutList>, ApiError> {
-    let pack = match &params.pack {
-        Some(pack) => Some(pack_name(pack, &app.control.names().await)?),
-        None => None,
-    };
+    let pack = asker.filter(&app, params.pack.as_deref()).await?;
     let filter = RolloutFilter { pack, active: params.active, limit: Some(limit(params.limit, 50, 200)?) };
-    Ok(Json(RolloutList { rollouts: summaries(&app, &filter).await? }))
+    Ok(Json(RolloutList { rollouts: summaries(&app, asker.scope(), &filter).await? }))
 }
 
-/// Rollouts as a list shows them.
-pub(super) async fn summaries(app: &App, filter: &RolloutFilter) -> Result<Vec<RolloutSummary>, ApiError> {
+/// Rollouts of the packs of a scope as a list shows them, latest first.
+pub(super) async fn summaries(
+    app: &App,
+    scope: &Scope,
+    filter: &RolloutFilter,
+) -> Result<Vec<RolloutSummary>, ApiError> {
     let store = app.control.store();
-    let mut summaries = Vec::new();
-    for StoredRollout { rollout, manifest, .. } in store.rollouts(filter).await? {
+    let mut stored = match (&filter.pack, scope.packs()) {
+        (Some(_), _) | (None, None) => store.rollouts(filter).await?,
+        (None, Some(packs)) => {
+            let mut stored = Vec::new();
+            for pack in packs {
+                let filter = RolloutFilter { pack: Some(pack.clone()), ..filter.clone() };
+                stored.extend(store.rollouts(&filter).await?);
+            }
+            stored.sort_by_key(|stored| std::cmp::Reverse(stored.rollout.started_at));
+            stored.truncate(filter.limit.map_or(usize::MAX, |limit| limit as usize));
+            stored
+        }
+    };
+    stored.retain(|stored| scope.allows(&stored.pack));
+    let mut summaries = Vec::with_capacity(stored.len());
+    for StoredRollout { rollout, manifest, .. } in stored {
         let plan = parse(&manifest).map_err(|problems| ApiError::internal(&problems))?.plan;
-        let Exposure { sessions, requests } = store.exposure(&rollout.id).await?;
+        let Exposure { sessions, requests } = app.control.store().exposure(&rollout.id).await?;
         summaries.push(rollout_summary(&rollout, &plan, Some(ExposureCounts { sessions, requests })));
     }
     Ok(summaries)

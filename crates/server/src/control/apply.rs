@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serin_core::access::Scope;
 use serin_core::audit::{Action, AuditFact};
 use serin_core::ids::{Actor, PackName, Version};
 use serin_core::lint::{Lint, lint};
@@ -24,6 +25,8 @@ use crate::store::{StoreError, StoredVersion};
 pub struct Request<'a> {
     /// The manifest, YAML or JSON, with its prompts inline.
     pub manifest: &'a str,
+    /// The packs that may be changed.
+    pub scope: &'a Scope,
     /// Who applies it.
     pub actor: &'a Actor,
     /// Why.
@@ -90,6 +93,14 @@ pub enum ApplyError {
         pack: String,
         /// Name and version as the manifest says.
         manifest: String,
+    },
+    /// The key is not for this pack.
+    #[error("the key is for {scope} only, not for {pack}")]
+    OutOfScope {
+        /// The pack of the manifest.
+        pack: PackName,
+        /// What the key is for.
+        scope: Scope,
     },
     /// The publishing rules refuse it.
     #[error("{refused}")]
@@ -160,6 +171,9 @@ impl Control {
     /// [`ApplyError`] tells everything that is wrong; nothing changes then.
     pub async fn apply(&self, request: Request<'_>) -> Result<Applied, ApplyError> {
         let read = read(request.manifest)?;
+        if !request.scope.allows(&read.plan.pack) {
+            return Err(ApplyError::OutOfScope { pack: read.plan.pack, scope: request.scope.clone() });
+        }
         match self.managed(&read.plan.pack).await {
             Some(managed) => self.apply_to(&mut *managed.lock().await, request, read).await,
             None => self.apply_first(request, read).await,

@@ -33,6 +33,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request as http_request};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use serin_core::access::Scope;
 use serin_core::ids::{PromptName, SessionKey, Version};
 use serin_core::prompt::{RenderError, Rendered};
 use serin_core::routing::Turn;
@@ -56,6 +57,7 @@ use self::splice::{Additions, splice};
 use self::tap::{Tap, Watch};
 use self::transcript::Recording;
 use self::upstream::SendError;
+use crate::auth::Caller;
 use crate::resolve::{ResolveError, Resolved, Resolver, Visit};
 use crate::samples::{Samples, Subject};
 
@@ -126,6 +128,12 @@ impl Gateway {
         mut parts: http_request::Parts,
         body: RequestBody,
     ) -> Result<Response<Body>, Refusal> {
+        if let Some(scope) = scope_of(&parts) {
+            let message = format!(
+                "the key is for {scope} only, and this request names none of its prompts; hint: use a key for all packs"
+            );
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "not_permitted", message));
+        }
         count(&self.counts.passed);
         self.upstream.address(&mut parts);
         match self.upstream.send(Request::from_parts(parts, body)).await {
@@ -163,6 +171,10 @@ impl Gateway {
                 VariablesSource::Body(_) | VariablesSource::Header => in_header,
             },
         };
+        if let Some(scope) = scope_of(&parts).filter(|scope| !scope.allows(&prompt.pack)) {
+            let message = format!("the key is for {scope} only, not for {}", prompt.pack);
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "not_permitted", message));
+        }
         let messages = Messages::of(&asked)?;
         let variables = prompt.variables(&bytes, &parts.headers)?;
         let (resolved, is_unnamed) = self.resolve(&parts.headers, &asked, &prompt, messages.as_ref()).await?;
@@ -436,6 +448,12 @@ impl Gateway {
             }
         }
     }
+}
+
+/// The packs that the caller's key is for, where it is not for all.
+fn scope_of(parts: &http_request::Parts) -> Option<&Scope> {
+    let scope = &parts.extensions.get::<Caller>()?.grant.scope;
+    scope.packs().map(|_| scope)
 }
 
 /// Writes into an answer which version it is of.

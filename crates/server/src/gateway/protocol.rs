@@ -15,7 +15,7 @@ pub enum Protocol {
 
 impl Protocol {
     /// The protocol of a request; nothing for what passes through.
-    pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
+    pub fn of(method: &Method, path: &str) -> Option<Self> {
         let protocol = match path {
             "/v1/chat/completions" => Self::Chat,
             "/v1/responses" => Self::Responses,

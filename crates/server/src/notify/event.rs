@@ -112,7 +112,9 @@ impl Event {
             | Action::Superseded
             | Action::Retired
             | Action::ForcedStable
-            | Action::ForcedStableCleared => None,
+            | Action::ForcedStableCleared
+            | Action::KeyCreated
+            | Action::KeyRevoked => None,
         };
         let hash = entry.hash.to_string();
         Some(Self {
@@ -257,7 +259,9 @@ fn own(action: Action, qualifier: Option<&str>) -> Severity {
         | Action::Approved
         | Action::Promoted
         | Action::Retired
-        | Action::Unobserved => Severity::Info,
+        | Action::Unobserved
+        | Action::KeyCreated
+        | Action::KeyRevoked => Severity::Info,
     }
 }
 

@@ -149,6 +149,7 @@ fn told(event: &Event, picture: &Picture) -> (Ask, String) {
         }
         Action::StepEntered => (urgent(Ask::Nothing), format!("{canary} is{at}, by {actor}: {reason}")),
         Action::WeightChanged => (urgent(Ask::Nothing), format!("{canary} is{at}: {reason}")),
+        Action::KeyCreated | Action::KeyRevoked => (urgent(Ask::Nothing), format!("{reason}, by {actor}")),
         Action::CheckFailed => (urgent(Ask::Watch), format!("a check of {canary} failed: {reason}")),
         Action::HoldSet => {
             let cause = event.hold_cause();

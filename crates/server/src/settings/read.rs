@@ -8,7 +8,7 @@ use serin_core::metric::nearest;
 
 use crate::gateway::{Price, Prices};
 
-use super::{ControlKey, Settings, SettingsError, SettingsProblem, Shown};
+use super::{Settings, SettingsError, SettingsProblem, Shown};
 
 /// Sections of the file; everything else in it is a setting.
 const SECTIONS: [&str; 7] = ["data", "control", "provider", "ingest", "notify", "samples", "log"];
@@ -82,7 +82,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn entries(&mut self, node: &Node, path: &str) -> Vec<Entry> {
+    /// The members of a mapping; anything else is noted as wrong.
+    pub(super) fn entries(&mut self, node: &Node, path: &str) -> Vec<Entry> {
         match &node.value {
             Value::Map(entries) => entries.clone(),
             Value::Null | Value::Scalar(_) | Value::List(_) => {
@@ -93,7 +94,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn place(&self, at: At) -> String {
+    /// A place in the file, as messages have it.
+    pub(super) fn place(&self, at: At) -> String {
         format!("{} line {}, column {}", self.file, at.line, at.column)
     }
 
@@ -105,11 +107,6 @@ impl<'a> Reader<'a> {
             message: message.to_owned(),
             hint: hint.map(ToOwned::to_owned),
         });
-    }
-
-    /// Whether nothing is wrong yet with the settings of a section.
-    pub(super) fn is_good_so_far(&self, section: &str) -> bool {
-        !self.problems.iter().any(|problem| problem.setting.starts_with(section))
     }
 
     /// Where a setting that was read comes from.
@@ -270,60 +267,10 @@ impl<'a> Reader<'a> {
         self.variables.get(variable).filter(|text| !text.is_empty()).cloned()
     }
 
-    /// Reads the list of keys: `{name, keyHash}`, the hash as 64 hexadecimal digits.
-    pub(super) fn keys(&mut self, setting: &str) -> Vec<ControlKey> {
+    /// What the file says of a setting that is more than one value or a list of values.
+    pub(super) fn node(&mut self, setting: &str) -> Option<Node> {
         self.asked.insert(setting.to_owned());
-        let Some((node, _)) = self.leaves.get(setting).cloned() else { return Vec::new() };
-        let place = self.place(node.at);
-        let Value::List(items) = &node.value else {
-            self.problem(&place, setting, &format!("expected a list, found {}", node.describe()), None);
-            return Vec::new();
-        };
-        let mut keys = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            keys.extend(self.key(&format!("{setting}[{index}]"), item));
-        }
-        let names: Vec<String> =
-            keys.iter().map(|key: &ControlKey| format!("{{name: {}, keyHash: \"…\"}}", key.name)).collect();
-        self.show(setting, format!("[{}]", names.join(", ")), place);
-        keys
-    }
-
-    fn key(&mut self, path: &str, item: &Node) -> Option<ControlKey> {
-        let place = self.place(item.at);
-        let (mut name, mut hash) = (None, None);
-        for entry in self.entries(item, path) {
-            let at = self.place(entry.at);
-            let text = match &entry.node.value {
-                Value::Scalar(scalar) => scalar.text.as_str(),
-                Value::Null | Value::List(_) | Value::Map(_) => "",
-            };
-            match entry.key.as_str() {
-                "name" if !text.is_empty() => name = Some(text.to_owned()),
-                "keyHash" => match blake3::Hash::from_hex(text) {
-                    Ok(read) => hash = Some(read),
-                    Err(_) => {
-                        let hint = "64 hexadecimal digits: the BLAKE3 hash of the key, as `serin key create` prints it";
-                        self.problem(&at, &format!("{path}.keyHash"), "is no hash of a key", Some(hint));
-                        return None;
-                    }
-                },
-                "name" => self.problem(&at, &format!("{path}.name"), "is empty", None),
-                other => self.problem(
-                    &at,
-                    &format!("{path}.{other}"),
-                    "unknown field",
-                    Some("known here: name, keyHash"),
-                ),
-            }
-        }
-        match (name, hash) {
-            (Some(name), Some(hash)) => Some(ControlKey { name, hash }),
-            (_, _) => {
-                self.problem(&place, path, "needs a name and a keyHash", None);
-                None
-            }
-        }
+        self.leaves.get(setting).map(|(node, _)| node.clone())
     }
 
     /// Reads the prices of models: `MODEL: {input, cached, output}` in US dollars for a million tokens.

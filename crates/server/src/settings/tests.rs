@@ -1,3 +1,5 @@
+use serin_core::access::Role;
+
 use super::*;
 
 pub(super) fn load(yaml: &str, variables: &[(&str, &str)], options: Options) -> Result<Settings, String> {
@@ -20,6 +22,7 @@ fn without_anything_the_defaults_hold() {
     control:
       listen: 127.0.0.1:8981  # default
       hosts: []  # default
+      open: false  # default
     data:
       listen: 127.0.0.1:8980  # default
       sessionHeaders: []  # default
@@ -30,6 +33,8 @@ fn without_anything_the_defaults_hold() {
       ofrepOrigins: []  # default
       bodyLimit: 32MiB  # default
       maxPins: 2000000  # default
+      hosts: []  # default
+      keys: open  # default
     ingest:
       queue: 65536  # default
     log:
@@ -81,7 +86,7 @@ fn everything_that_is_wrong_is_told_at_once_with_its_place() {
     serin.yaml line 7, column 14: provider.apiKeyEnv: the variable NOT_THERE is not set, or empty
       hint: set it, or remove the setting
     serin.yaml line 9, column 29: control.keys[0].keyHash: is no hash of a key
-      hint: 64 hexadecimal digits: the BLAKE3 hash of the key, as `serin key create` prints it
+      hint: 64 hexadecimal digits: the BLAKE3 hash of the key, as `serin key create --offline` prints it
     serin.yaml line 4, column 12: retention: "5" has no unit such as s, m, h or d
     serin.yaml line 3, column 3: data.bodyLimt: unknown setting
       hint: did you mean data.bodyLimit?
@@ -115,20 +120,36 @@ fn what_is_wrong_with_recording_is_told() {
 }
 
 #[test]
-fn a_control_plane_beyond_loopback_needs_a_key() {
-    let yaml = "control: {listen: '0.0.0.0:8981'}\n";
+fn beyond_loopback_neither_plane_is_open() {
+    let yaml = "control: {listen: '0.0.0.0:8981', open: true}\ndata: {listen: '[::]:8980', keys: open}\n";
     insta::assert_snapshot!(load(yaml, &[], Options::default()).unwrap_err(), @r"
     the settings have problems:
-    serin.yaml line 1, column 19: control.listen: 0.0.0.0:8981 can be reached from other machines, but there is no key to ask for
-      hint: set SERIN_CONTROL_KEY or `control.keys`, or listen on 127.0.0.1
+    serin.yaml line 2, column 35: data.keys: [::]:8980 can be reached from other machines, which keys alone can keep out
+      hint: leave it out, or listen on 127.0.0.1
+    serin.yaml line 1, column 41: control.open: 0.0.0.0:8981 can be reached from other machines, which keys alone can keep out
+      hint: leave it out, or listen on 127.0.0.1
     ");
-    let open = load(yaml, &[("SERIN_CONTROL_KEY", "a key of some length")], Options::default()).unwrap();
-    assert_eq!(open.control.keys.len(), 1);
-    assert!(
-        load(yaml, &[("SERIN_CONTROL_KEY", "short")], Options::default())
-            .unwrap_err()
-            .contains("fewer than 16")
+    let beyond = "control: {listen: '0.0.0.0:8981'}\ndata: {listen: '[::]:8980'}\n";
+    let settings = load(beyond, &[], Options::default()).unwrap();
+    assert_eq!((settings.control.open, settings.data.keys), (false, DataKeys::Required));
+    let loopback = load("data: {keys: required}", &[], Options::default()).unwrap();
+    assert_eq!(loopback.data.keys, DataKeys::Required);
+    let short = load(beyond, &[("SERIN_CONTROL_KEY", "short")], Options::default()).unwrap_err();
+    assert!(short.contains("fewer than 16"), "{short}");
+}
+
+#[test]
+fn a_key_of_the_settings_has_a_role_and_is_one_of_an_admin_without() {
+    let hash = blake3::hash(b"a key of some length");
+    let yaml = format!(
+        "control:\n  keys:\n    - {{name: ci, keyHash: {hash}}}\n    - {{name: eve, keyHash: {hash}, role: viewer, packs: [support], readPrompts: true}}\n"
     );
+    let keys = load(&yaml, &[], Options::default()).unwrap().control.keys;
+    assert_eq!(keys[0].grant, Grant { read_prompts: false, ..Grant::ADMIN });
+    assert_eq!((keys[1].grant.role, keys[1].grant.read_prompts), (Role::Viewer, true));
+    assert_eq!(keys[1].grant.scope.to_string(), "support");
+    let wrong = yaml.replace("viewer", "vewer").replace("[support]", "[Support, 3]");
+    insta::assert_snapshot!(load(&wrong, &[], Options::default()).unwrap_err());
 }
 
 #[test]
@@ -141,7 +162,7 @@ fn secrets_are_never_shown() {
     let shown = format!("{settings:?}\n{}", settings.print());
     assert!(!shown.contains("sk-very-secret") && !shown.contains("another key of some length"), "{shown}");
     assert!(!settings.print().contains(&hash.to_string()), "{shown}");
-    assert!(settings.print().contains("name: ci"), "{shown}");
+    assert!(settings.print().contains("name: ci, role: admin"), "{shown}");
 }
 
 #[test]

@@ -127,11 +127,11 @@ const TAIL: &str = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
 /// Links facts to the end of the chain, inside the transaction that makes them true.
 pub(super) async fn append(
     tx: &mut Tx,
-    pack: &PackName,
+    pack: &str,
     facts: &[AuditFact],
 ) -> Result<Vec<AuditEntry>, StoreError> {
-    let rows = tx.fetch(TAIL, args![]).await.during(APPEND, pack)?;
-    let (mut seq, mut prev) = tail(&rows).during(APPEND, pack)?;
+    let rows = tx.fetch(TAIL, args![]).await.during(APPEND, &pack)?;
+    let (mut seq, mut prev) = tail(&rows).during(APPEND, &pack)?;
     let mut entries = Vec::with_capacity(facts.len());
     for fact in facts {
         let entry = AuditEntry::link(seq, prev, pack, fact);
@@ -152,7 +152,7 @@ pub(super) async fn append(
             entry.prev.to_string(),
             entry.hash.to_string(),
         ];
-        tx.execute(sql, args).await.during(APPEND, pack)?;
+        tx.execute(sql, args).await.during(APPEND, &pack)?;
         entries.push(entry);
     }
     Ok(entries)

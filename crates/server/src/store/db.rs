@@ -171,6 +171,7 @@ fn migrations() -> Migrator {
         simple(1, "start", include_str!("migrations/0001_start.sql")),
         simple(2, "replay", include_str!("migrations/0002_replay.sql")),
         simple(6, "samples", include_str!("migrations/0006_samples.sql")),
+        simple(10, "keys", include_str!("migrations/0010_keys.sql")),
         simple(12, "notify", include_str!("migrations/0012_notify.sql")),
     ])
 }

@@ -255,7 +255,7 @@ impl Store {
             let sql = "DELETE FROM check_watermark WHERE rollout = $1";
             tx.execute(sql, args![&over.id]).await.during(COMMIT, &pack.name)?;
         }
-        let entries = append(&mut tx, &pack.name, &transition.facts).await?;
+        let entries = append(&mut tx, pack.name.as_str(), &transition.facts).await?;
         tx.commit().await.during(COMMIT, &pack.name)?;
         for cohort in &transition.cohorts {
             self.remember_cohort(&pack.name, Arc::new(cohort.clone()));
@@ -282,7 +282,7 @@ impl Store {
         if tx.execute(sql, args![pack, version, manifest, plan_digest]).await.during(REPLACE, &id)? == 0 {
             return Err(StoreError::Missing { operation: REPLACE, id });
         }
-        let entries = append(&mut tx, pack, std::slice::from_ref(fact)).await?;
+        let entries = append(&mut tx, pack.as_str(), std::slice::from_ref(fact)).await?;
         tx.commit().await.during(REPLACE, &id)?;
         Ok(entries)
     }

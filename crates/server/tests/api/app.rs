@@ -77,6 +77,7 @@ pub(crate) fn settings(data_dir: &Path, provider: SocketAddr, variables: &[(Stri
         ("SERIN_CONTROL_LISTEN", "127.0.0.1:0".to_owned()),
         ("SERIN_PROVIDER_BASE_URL", format!("http://{provider}/v1")),
         ("SERIN_DRAIN", "5s".to_owned()),
+        ("SERIN_CONTROL_OPEN", "true".to_owned()),
     ];
     let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
     let variables: BTreeMap<String, String> = own.chain(variables.iter().cloned()).collect();

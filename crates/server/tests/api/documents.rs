@@ -25,6 +25,8 @@ fn every_operation_is_described() {
                 operation["summary"].as_str().is_some_and(|text| text.ends_with('.')),
                 "{name} has no summary"
             );
+            let permission = &operation["x-serin-permission"];
+            assert!(permission.is_string(), "{name} is not in the table of `access`");
             for (status, response) in operation["responses"].as_object().unwrap() {
                 assert!(!response["description"].as_str().unwrap().is_empty(), "{name} {status}");
             }
@@ -45,13 +47,18 @@ async fn every_path_that_is_described_is_served() {
             .replace("{pack}", "support-prompts")
             .replace("{version}", "2.4.0")
             .replace("{id}", "support-prompts-r1")
-            .replace("{key}", "support-prompts")
+            .replace("{key}", if path.starts_with("/ofrep/") { "support-prompts" } else { "ci" })
             .replace("{order}", "pause")
             .replace("{receiver}", "oncall")
             .replace("{token}", "none");
         let is_data = ["/v1/", "/ofrep/", "/otlp/"].iter().any(|plane| path.starts_with(plane));
         let to = if is_data { app.server.data_addr() } else { app.server.control_addr() };
         for method in item.as_object().unwrap().keys() {
+            if path == "/api/v1/keys/{key}" {
+                let headers = [("content-type", "application/json")];
+                let body = r#"{"name": "ci", "role": "viewer"}"#;
+                assert_eq!(app.send(to, "POST", "/api/v1/keys", &headers, body).await.status, 201);
+            }
             // Headers are enough: the stream never ends.
             let answer = app.open(to, &method.to_uppercase(), &at, &[], "").await;
             assert!(![404, 405].contains(&answer.status().as_u16()), "{method} {path}: {}", answer.status());
@@ -91,6 +98,7 @@ async fn the_commands_of_the_page_do_what_it_says() {
 /// Method, address without its scheme, and body of a curl command with single quotes.
 fn request(command: &str) -> (String, String, String) {
     let mut words = Vec::new();
+    let command = command.replace("\"authorization: Bearer $SERIN_KEY\"", "'authorization: Bearer KEY'");
     for (index, part) in command.split('\'').enumerate() {
         if index % 2 == 1 {
             words.push(part.to_owned());

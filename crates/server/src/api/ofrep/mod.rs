@@ -17,6 +17,7 @@ use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
+use serin_core::access::Scope;
 use serin_core::ids::{PackName, PromptName, SessionKey};
 use serin_core::routing::{Reason, Turn};
 
@@ -25,6 +26,7 @@ pub use self::cors::{InvalidOrigin, Origin};
 use self::stream::stand;
 pub(super) use self::stream::{__path_changes, changes};
 use super::App;
+use super::caller::AppScope;
 use super::read::{SMALL_BODY, bytes};
 use super::types::{
     OfrepBulk, OfrepEndpoint, OfrepErrorCode, OfrepEventStream, OfrepFailure, OfrepFlag, OfrepReason,
@@ -83,11 +85,12 @@ impl Ofrep {
 )]
 pub(super) async fn flag(
     State(app): State<App>,
+    AppScope(scope): AppScope,
     Path(key): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match evaluate(&app, &key, &headers, body).await {
+    match evaluate(&app, &scope, &key, &headers, body).await {
         Ok(flag) => Json(flag).into_response(),
         Err(failed) => failed.told(Some(key)),
     }
@@ -105,8 +108,13 @@ pub(super) async fn flag(
         (status = 400, description = "The body or the context cannot be used.", body = OfrepFailure),
     ),
 )]
-pub(super) async fn flags(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
-    match evaluate_all(&app, &headers, body).await {
+pub(super) async fn flags(
+    State(app): State<App>,
+    AppScope(scope): AppScope,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match evaluate_all(&app, &scope, &headers, body).await {
         Ok(bulk) => conditional(&headers, &bulk),
         Err(failed) => failed.told(None),
     }
@@ -217,12 +225,22 @@ impl Context {
     }
 }
 
-async fn evaluate(app: &App, key: &str, headers: &HeaderMap, body: Body) -> Result<OfrepFlag, Failed> {
+async fn evaluate(
+    app: &App,
+    scope: &Scope,
+    key: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<OfrepFlag, Failed> {
     let context = Context::read(headers, body).await?;
     let (pack, prompt) = match key.split_once('.') {
         Some((pack, prompt)) => (pack, Some(prompt)),
         None => (key, None),
     };
+    if PackName::parse(pack).is_ok_and(|pack| !scope.allows(&pack)) {
+        let details = format!("the key is for {scope} only, not for {pack}");
+        return Err(Failed::new(StatusCode::FORBIDDEN, OfrepErrorCode::General, details));
+    }
     let snapshot = app.resolver().snapshot();
     let found = PackName::parse(pack).ok().and_then(|name| snapshot.packs.get(&name));
     let Some(found) = found else {
@@ -265,12 +283,17 @@ fn known_prompt(pack: &PackSnapshot, name: &str) -> Result<PromptName, Failed> {
     })
 }
 
-async fn evaluate_all(app: &App, headers: &HeaderMap, body: Body) -> Result<OfrepBulk, Failed> {
+async fn evaluate_all(
+    app: &App,
+    scope: &Scope,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<OfrepBulk, Failed> {
     let context = Context::read(headers, body).await?;
     let snapshot = app.resolver().snapshot();
     let stand = stand(&snapshot);
     let mut flags = Vec::new();
-    for pack in snapshot.packs.values() {
+    for pack in snapshot.packs.values().filter(|pack| scope.allows(&pack.name)) {
         let resolved = context.resolve(app, pack).await?;
         flags.push(pack_flag(&resolved));
         let prompts = resolved.prompts().into_iter().flat_map(|prompts| prompts.prompts().keys());

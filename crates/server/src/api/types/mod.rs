@@ -6,6 +6,7 @@
 mod audit;
 mod check;
 mod data;
+mod key;
 mod notify;
 mod ofrep;
 mod overview;
@@ -26,6 +27,9 @@ pub use check::{
 pub use data::{
     CarriedView, CommandRequest, EventInput, EventValue, EventsAnswer, EventsRequest, ExplainView, PinView,
     RejectedEvent, RenderedPrompt, ResolveReason, ResolveRequest, ResolveResponse, Variant,
+};
+pub use key::{
+    CallerSource, KeyCreated, KeyList, KeyRequest, KeyView, Permission, Role, SessionRequest, WhoamiView,
 };
 pub use notify::{DeadLetterView, DeadLetters, ReceiverList, ReceiverView, RetriedView, TestedView};
 pub use ofrep::{
