@@ -12,9 +12,9 @@ use serin_core::ids::PackName;
 use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, DeadLetters,
-    ExplainView, ExposedPage, ExposureView, KeyCreated, KeyList, KeyRequest, KeyView, OncallView, PackDetail, PackList, ProblemDetails,
-    ProblemSeverity, ReceiverList, ReplayView, RetriedView, RolloutList, RolloutView, SamplesView,
-    TestedView, VersionDetail, VersionList,
+    ExplainView, ExposedPage, ExposureView, KeyCreated, KeyList, KeyRequest, KeyView, OncallView, PackDetail,
+    PackList, ProblemDetails, ProblemSeverity, ReceiverList, ReplayView, RetriedView, RolloutList,
+    RolloutView, SamplesView, TestedView, VersionDetail, VersionList,
 };
 
 use crate::key_file::{self, Key};

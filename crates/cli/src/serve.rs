@@ -158,8 +158,7 @@ pub(crate) async fn start_embedded(
         ..Options::default()
     };
     // Nobody's conversations: the users are simulated.
-    let variables =
-        [("SERIN_DRAIN", "2s"), ("SERIN_CONTROL_OPEN", "true"), ("SERIN_SAMPLES_RATE", "20%")];
+    let variables = [("SERIN_DRAIN", "2s"), ("SERIN_CONTROL_OPEN", "true"), ("SERIN_SAMPLES_RATE", "20%")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let settings = Settings::load(&options, &BTreeMap::from(variables)).map_err(told)?;
     Ok(Server::start(&settings, Overrides::default()).await?)
