@@ -22,6 +22,7 @@ mod plan;
 mod provider;
 mod render;
 mod samples;
+mod schema;
 mod serve;
 mod simulate;
 mod status;
@@ -52,6 +53,7 @@ enum Command {
     Init(init::InitArgs),
     Render(render::RenderArgs),
     Lint(lint::LintArgs),
+    Schema(schema::SchemaArgs),
     Diff(diff::DiffArgs),
     Plan(plan::PlanArgs),
     Simulate(simulate::SimulateArgs),
@@ -116,6 +118,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Init(args) => init::run(&args),
         Command::Render(args) => render::run(&args).await,
         Command::Lint(args) => lint::run(&args),
+        Command::Schema(args) => Ok(schema::run(&args)),
         Command::Diff(args) => diff::run(&args).await,
         Command::Plan(args) => plan::run(&args).await,
         Command::Simulate(args) => simulate::run(&args).await,

@@ -354,6 +354,11 @@ const ALIASES: [(&str, &str); 6] = [
     ("task_completion", "task_completion_rate"),
 ];
 
+/// Names as people write them, each with the built-in metric that it resolves to.
+pub fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ALIASES.into_iter()
+}
+
 /// The built-in metrics in the order in which they are shown.
 pub fn catalogue() -> Vec<Metric> {
     rows()

@@ -10,6 +10,7 @@ pub(crate) const LICENCES: &[&str] = &[
     "CDLA-Permissive-2.0", // webpki-roots: the certificates are data
     "ISC",
     "MIT",
+    "MIT-0", // MIT without the duty to keep the notice
     "Unicode-3.0",
     "Zlib",
 ];

@@ -1,36 +1,10 @@
 //! `spec.rollout.analysis`: what is measured and what it decides.
 
 use super::walk::{Field, Fields, Walk};
+use crate::fields::{self, LONGEST_PROVIDER, MOST_FAILURES, MOST_GATES, MOST_OUTCOMES, MOST_SAMPLES};
 use crate::metric::{self, Better, Kind, Metric, MetricName, Resolved, Signal, Tier, Unit};
 use crate::plan::{AnalysisPlan, Comparison, Decision, Gate, GateRule, OnDegraded, Regression};
 use crate::units::HoldFor;
-
-/// Every field of `analysis`.
-pub(super) const FIELDS: &[&str] =
-    &["metrics", "failureThreshold", "interval", "confidence", "initialDelay", "onDegraded", "outcomes"];
-
-/// Every field of one of `analysis.metrics`.
-const GATE_FIELDS: &[&str] = &[
-    "name",
-    "threshold",
-    "comparison",
-    "compareTo",
-    "maxRegression",
-    "decision",
-    "minSamples",
-    "maturity",
-    "weight",
-    "provider",
-];
-
-/// Every field of one of `analysis.outcomes`.
-const OUTCOME_FIELDS: &[&str] = &["name", "kind", "better", "min", "max", "tier"];
-
-/// The most gates of a rollout.
-const MOST_GATES: usize = 32;
-
-/// The most outcomes that a manifest declares.
-const MOST_OUTCOMES: usize = 32;
 
 /// Matured canary sessions in a step below which a gate reads no data, unless the manifest says otherwise.
 const MIN_SAMPLES: u64 = 30;
@@ -51,7 +25,7 @@ pub(super) fn analysis(walk: &mut Walk, fields: &Fields<'_>, observing: HoldFor)
     let custom = fields.get("outcomes").map(|field| outcomes(walk, &field)).unwrap_or_default();
     let gates = fields.get("metrics").map(|field| gates(walk, &field, &custom)).unwrap_or_default();
     let failure_threshold =
-        fields.get("failureThreshold").and_then(|field| walk.whole_number(&field, 1, 1_000));
+        fields.get("failureThreshold").and_then(|field| walk.whole_number(&field, 1, MOST_FAILURES));
     let interval = fields.get("interval").and_then(|field| walk.positive_duration(&field));
     let confidence = fields.get("confidence").and_then(|field| walk.read(&field, confidence));
     let initial_delay = fields.get("initialDelay").and_then(|field| walk.duration(&field));
@@ -112,7 +86,7 @@ fn outcomes(walk: &mut Walk, field: &Field<'_>) -> Vec<Metric> {
 }
 
 fn outcome(walk: &mut Walk, item: &Field<'_>) -> Option<Metric> {
-    let fields = walk.fields(item, OUTCOME_FIELDS)?;
+    let fields = walk.fields(item, &fields::OUTCOME)?;
     let name =
         walk.require(&fields, "name", "order_placed").and_then(|field| walk.read(&field, MetricName::parse));
     let kinds = [("rate", Kind::Rate), ("mean", Kind::Mean)];
@@ -184,8 +158,8 @@ fn is_same_question(a: &Gate, b: &Gate) -> bool {
 }
 
 fn gate(walk: &mut Walk, item: &Field<'_>, custom: &[Metric]) -> Option<Gate> {
-    let fields = walk.fields(item, GATE_FIELDS)?;
-    let provider = fields.get("provider").and_then(|field| walk.text(&field, 63));
+    let fields = walk.fields(item, &fields::GATE)?;
+    let provider = fields.get("provider").and_then(|field| walk.text(&field, LONGEST_PROVIDER));
     let provider = provider.unwrap_or_else(|| BUILTIN.to_owned());
     let is_builtin = provider == BUILTIN;
     let comparison = fields.get("comparison").and_then(|field| walk.choice(&field, &COMPARISONS));
@@ -216,7 +190,7 @@ fn gate(walk: &mut Walk, item: &Field<'_>, custom: &[Metric]) -> Option<Gate> {
         }
         (None, false) => Decision::Point,
     };
-    let min_samples = fields.get("minSamples").and_then(|field| walk.whole_number(&field, 1, 1_000_000_000));
+    let min_samples = fields.get("minSamples").and_then(|field| walk.whole_number(&field, 1, MOST_SAMPLES));
     let maturity = fields.get("maturity").and_then(|field| walk.duration(&field));
     let budget = fields.get("weight").and_then(|field| {
         let positive = |text: &str| share(text).filter(|share| *share > 0.0);

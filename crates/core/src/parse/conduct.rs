@@ -5,12 +5,6 @@ use super::walk::{Fields, Walk};
 use crate::plan::{InFlight, Progress, ProgressWhen, SessionPolicy};
 use crate::units::HoldFor;
 
-/// Every field of `progress`.
-pub(super) const PROGRESS_FIELDS: &[&str] = &["when", "margin", "maxHold", "deadline"];
-
-/// Every field of `sessions`.
-pub(super) const SESSION_FIELDS: &[&str] = &["idleTimeout", "maxLifetime", "onRollback", "onPromote"];
-
 /// The default deadline in planned lengths.
 const DEADLINE_LENGTHS: u64 = 10;
 

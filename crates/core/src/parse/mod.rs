@@ -17,6 +17,7 @@ mod walk;
 pub use problem::{Problem, Problems, Severity};
 
 use self::walk::{Field, Fields, Spot, Walk};
+use crate::fields::{self, LONGEST_TEXT};
 use crate::ids::{PackName, Version};
 use crate::manifest::{At, Node, Unreadable};
 use crate::plan::{People, Plan};
@@ -26,9 +27,6 @@ pub const API_VERSION: &str = "omnia.altairalabs.ai/v1alpha1";
 
 /// The `kind` of every manifest.
 pub const KIND: &str = "PromptPack";
-
-/// The longest free text, such as an owner.
-const LONGEST_TEXT: usize = 1_024;
 
 /// A manifest that can be used.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,7 +91,7 @@ fn as_problem(unreadable: Unreadable) -> Problem {
 fn manifest(walk: &mut Walk, root: &Node) -> Option<(Plan, Option<PackSource>)> {
     let start = At { line: 1, column: 1 };
     let whole = Field { spot: Spot { path: String::new(), at: start }, key_at: start, node: root };
-    let fields = walk.fields(&whole, &["apiVersion", "kind", "metadata", "spec"])?;
+    let fields = walk.fields(&whole, &fields::MANIFEST)?;
     if let Some(field) = walk.require(&fields, "apiVersion", API_VERSION) {
         walk.choice(&field, &[(API_VERSION, ())]);
     }
@@ -103,12 +101,12 @@ fn manifest(walk: &mut Walk, root: &Node) -> Option<(Plan, Option<PackSource>)> 
     let identity =
         walk.require(&fields, "metadata", "{name: my-pack}").and_then(|field| metadata(walk, &field));
     let spec = walk.require(&fields, "spec", "{version: \"1.0.0\"}")?;
-    let spec = walk.fields(&spec, &["version", "source", "rollout"])?;
+    let spec = walk.fields(&spec, &fields::SPEC)?;
     let version =
         walk.require(&spec, "version", "\"1.0.0\"").and_then(|field| walk.read(&field, Version::parse));
     let source = spec.get("source").and_then(|field| source(walk, &field));
     let rollout = match spec.get("rollout") {
-        Some(field) => walk.fields(&field, rollout::FIELDS),
+        Some(field) => walk.fields(&field, &fields::ROLLOUT),
         None => None,
     };
     let rollout =
@@ -134,7 +132,7 @@ fn manifest(walk: &mut Walk, root: &Node) -> Option<(Plan, Option<PackSource>)> 
 }
 
 fn metadata(walk: &mut Walk, field: &Field<'_>) -> Option<(PackName, People)> {
-    let fields = walk.fields(field, &["name", "labels", "owner", "escalation"])?;
+    let fields = walk.fields(field, &fields::METADATA)?;
     let mut contact = |name: &str| fields.get(name).and_then(|field| walk.text(&field, LONGEST_TEXT));
     let (owner, escalation) = (contact("owner"), contact("escalation"));
     let labels = fields.get("labels").map(|field| walk.labels(&field)).unwrap_or_default();
@@ -144,7 +142,7 @@ fn metadata(walk: &mut Walk, field: &Field<'_>) -> Option<(PackName, People)> {
 }
 
 fn source(walk: &mut Walk, field: &Field<'_>) -> Option<PackSource> {
-    let fields = walk.fields(field, &["file", "inline"])?;
+    let fields = walk.fields(field, &fields::SOURCE)?;
     match (fields.get("file"), fields.get("inline")) {
         (Some(file), None) => walk.text(&file, LONGEST_TEXT).map(PackSource::File),
         (None, Some(inline)) => match &inline.node.value {

@@ -1,12 +1,10 @@
 //! The ramp: the weights that a rollout passes, from either way of writing them.
 
 use super::walk::{Field, Fields, Walk};
+use crate::fields::{self, MOST_STEPS};
 use crate::plan::{Segment, SegmentWeight, Step, StepPhase, StepWeight};
 use crate::units::HoldFor;
 use crate::weight::Weight;
-
-/// The most steps of a plan.
-const MOST_STEPS: usize = 500;
 
 /// How long the windows of a schedule set the weight.
 const WINDOWS_HOLD: HoldFor = HoldFor::from_hours(24);
@@ -91,7 +89,7 @@ fn listed(walk: &mut Walk, field: &Field<'_>, most: Weight) -> Option<Ramp> {
     let items = walk.list(field, MOST_STEPS);
     let mut levels: Vec<Level> = Vec::new();
     for item in &items {
-        let Some(fields) = walk.fields(item, &["weight", "hold", "approval"]) else { continue };
+        let Some(fields) = walk.fields(item, &fields::STEP) else { continue };
         let approval = fields.get("approval").and_then(|field| walk.truth(&field)).unwrap_or(false);
         let hold = walk.require(&fields, "hold", "5m").and_then(|field| walk.duration(&field));
         let Some(field) = walk.require(&fields, "weight", "10%") else { continue };

@@ -2,25 +2,10 @@
 
 use super::walk::{Fields, Spot, Walk};
 use super::{analysis, conduct, ramp, schedule, segments};
+use crate::fields::{self, Mapping};
 use crate::plan::{AnalysisPlan, OnRevert, Progress, Schedule, Segment, SessionPolicy, Step, Strategy};
 use crate::units::HoldFor;
 use crate::weight::Weight;
-
-/// Every field of `spec.rollout`.
-pub(super) const FIELDS: &[&str] = &[
-    "strategy",
-    "canaryWeight",
-    "stepWeight",
-    "stepInterval",
-    "steps",
-    "analysis",
-    "segments",
-    "schedule",
-    "progress",
-    "sessions",
-    "holdback",
-    "onRevert",
-];
 
 /// The fields that shape a canary and mean nothing to `strategy: immediate`.
 const CANARY_ONLY: [&str; 7] =
@@ -75,14 +60,14 @@ pub(super) fn rollout(walk: &mut Walk, fields: &Fields<'_>) -> Rollout {
     let length = steps.iter().fold(HoldFor::ZERO, |sum, step| sum.plus(step.hold));
 
     let absent = |name: &str| Fields::none(Spot { path: fields.path_of(name), at: fields.spot.at });
-    let part = |walk: &mut Walk, name: &str, known: &[&str]| {
+    let part = |walk: &mut Walk, name: &str, known: &Mapping| {
         fields.get(name).and_then(|field| walk.fields(&field, known)).unwrap_or_else(|| absent(name))
     };
-    let analysis = part(walk, "analysis", analysis::FIELDS);
+    let analysis = part(walk, "analysis", &fields::ANALYSIS);
     let analysis = analysis::analysis(walk, &analysis, observing);
-    let progress = part(walk, "progress", conduct::PROGRESS_FIELDS);
+    let progress = part(walk, "progress", &fields::PROGRESS);
     let progress = conduct::progress(walk, &progress, length);
-    let sessions = part(walk, "sessions", conduct::SESSION_FIELDS);
+    let sessions = part(walk, "sessions", &fields::SESSIONS);
     let sessions = conduct::sessions(walk, &sessions);
     let reverts = [("immediate", OnRevert::Immediate), ("canary", OnRevert::Canary)];
     let on_revert =

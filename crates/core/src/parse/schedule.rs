@@ -4,12 +4,10 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 use super::walk::{Field, Spot, Walk};
+use crate::fields::{self, MOST_WINDOWS};
 use crate::manifest::Value;
 use crate::plan::{Schedule, Window};
 use crate::weight::Weight;
-
-/// The most windows of a schedule.
-const MOST_WINDOWS: usize = 24;
 
 /// Minutes of a day.
 const DAY: u16 = 1_440;
@@ -44,7 +42,7 @@ pub(super) fn schedule(walk: &mut Walk, field: &Field<'_>, otherwise: Weight, mo
 }
 
 fn entry(walk: &mut Walk, item: &Field<'_>, most: Weight) -> Option<(Window, Spot)> {
-    let fields = walk.fields(item, &["window", "canaryWeight"])?;
+    let fields = walk.fields(item, &fields::WINDOW)?;
     let weight = walk.require(&fields, "canaryWeight", "10%").and_then(|field| {
         let weight = walk.weight(&field)?;
         if weight > most {

@@ -1,12 +1,10 @@
 //! `spec.rollout.segments`: classes of sessions that get the canary before everyone does.
 
 use super::walk::{Field, Walk};
+use crate::fields::{self, MOST_SEGMENTS};
 use crate::ids::SegmentName;
 use crate::plan::{Matcher, Segment, SegmentWeight};
 use crate::segment::{LONGEST_EXPRESSION, check};
-
-/// The most segments of a rollout.
-const MOST_SEGMENTS: usize = 32;
 
 /// The word for a weight that follows the ramp.
 const PROGRESSIVE: &str = "progressive";
@@ -41,7 +39,7 @@ pub(super) fn segments(walk: &mut Walk, field: &Field<'_>) -> Vec<Segment> {
 }
 
 fn segment(walk: &mut Walk, item: &Field<'_>, is_last: bool) -> Option<Segment> {
-    let fields = walk.fields(item, &["name", "weight", "duration", "match"])?;
+    let fields = walk.fields(item, &fields::SEGMENT)?;
     let name =
         walk.require(&fields, "name", "beta_users").and_then(|field| walk.read(&field, SegmentName::parse));
     let example = if is_last { PROGRESSIVE } else { "50%" };

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use super::problem::{Problem, Severity};
+use crate::fields::Mapping;
 use crate::manifest::{At, Entry, Node, Scalar, Value};
 use crate::metric::nearest;
 use crate::units::{HoldFor, InvalidDuration};
@@ -88,16 +89,16 @@ impl Walk {
     }
 
     /// Reads a mapping whose fields are all known; each unknown one is a problem.
-    pub(super) fn fields<'a>(&mut self, field: &Field<'a>, known: &[&str]) -> Option<Fields<'a>> {
+    pub(super) fn fields<'a>(&mut self, field: &Field<'a>, known: &Mapping) -> Option<Fields<'a>> {
         let fields = self.open_fields(field)?;
         for entry in fields.entries {
-            if known.contains(&entry.key.as_str()) {
+            if known.names().any(|name| name == entry.key) {
                 continue;
             }
             let spot = Spot { path: fields.path_of(&entry.key), at: entry.at };
-            let hint = match nearest(&entry.key, known.iter().copied()) {
+            let hint = match nearest(&entry.key, known.names()) {
                 Some(name) => format!("did you mean `{name}`?"),
-                None => format!("known here: {}", known.join(", ")),
+                None => format!("known here: {}", known.names().collect::<Vec<_>>().join(", ")),
             };
             self.error_with_hint(&spot, "unknown field", hint);
         }
