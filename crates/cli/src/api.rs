@@ -208,9 +208,9 @@ impl Client {
         self.send(Method::POST, &format!("packs/{pack}/rollout/{order}"), &[], Some(&body)).await
     }
 
-    /// Which version a session has, and why.
-    pub(crate) async fn explain(&self, pack: &PackName, session: &str) -> Result<ExplainView, Told> {
-        self.get(&format!("packs/{pack}/explain"), &[("session", session)]).await
+    /// Which version a session, or any new one, gets, and why.
+    pub(crate) async fn explain(&self, pack: &PackName, query: &[(&str, &str)]) -> Result<ExplainView, Told> {
+        self.get(&format!("packs/{pack}/explain"), query).await
     }
 
     /// Recorded conversations of a pack, newest first.

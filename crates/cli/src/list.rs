@@ -1,9 +1,9 @@
-//! `serin get`, `history`, `explain` and `oncall`: everything else that can be read.
+//! `serin get`, `history` and `oncall`: everything else that can be read.
 
 use serin_core::ids::PackName;
 use serin_server::api::types::{
-    ClosestView, ExplainView, OncallCanary, OncallCommand, OncallView, PackList, RolloutList, RolloutSummary,
-    VersionList, WorstView,
+    ClosestView, OncallCanary, OncallCommand, OncallView, PackList, RolloutList, RolloutSummary, VersionList,
+    WorstView,
 };
 
 use crate::api::{Client, ServerArgs};
@@ -169,54 +169,6 @@ pub(crate) async fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
     list.rollouts.retain(|rollout| rollout.pack == args.pack.as_str());
     args.output.print(&list, rollouts)?;
     Ok(Exit::Done)
-}
-
-/// Tell which version a session has, and why
-#[derive(Debug, clap::Args)]
-pub(crate) struct ExplainArgs {
-    /// The pack
-    #[arg(value_parser = pack_name)]
-    pack: PackName,
-    /// The session, as the app names it
-    #[arg(long, short, value_name = "SESSION")]
-    session: String,
-    #[command(flatten)]
-    output: OutputFlag,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
-/// Explains a session.
-pub(crate) async fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
-    let explained = Client::new(&args.server)?.explain(&args.pack, &args.session).await?;
-    args.output.print(&explained, explanation)?;
-    Ok(Exit::Done)
-}
-
-fn explanation(view: &ExplainView) -> String {
-    let mut text = format!(
-        "session {} of {} gets {} ({})\n  because   {} [{}]\n",
-        paint(STRONG, &view.session),
-        view.pack,
-        paint(TRIAL, &view.version),
-        view.variant,
-        view.message,
-        view.reason,
-    );
-    if let Some(rollout) = &view.rollout {
-        text.push_str(&format!("  rollout   {rollout} at {}% of the new sessions\n", percent(view.weight)));
-    }
-    if let Some(bucket) = view.bucket {
-        let side =
-            if f64::from(bucket) < view.weight * 100.0 { "below the weight" } else { "not below the weight" };
-        text.push_str(&format!("  bucket    {:.2}% of 100%, {side}\n", f64::from(bucket) / 100.0));
-    }
-    if let Some(pin) = &view.pin {
-        let weight = pin.weight.map_or_else(String::new, |weight| format!(" at {}%", percent(weight)));
-        let expired = if pin.expired { ", expired" } else { "" };
-        text.push_str(&format!("  pin       {}{weight}, {} old{expired}\n", pin.version, pin.age));
-    }
-    text
 }
 
 /// Show what is in canary now, and what was rolled back lately

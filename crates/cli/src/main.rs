@@ -8,6 +8,7 @@ mod demo;
 mod diff;
 #[cfg(test)]
 mod examples_of_pipelines;
+mod explain;
 mod exposure;
 mod init;
 mod key;
@@ -75,7 +76,7 @@ enum Command {
     Retry(order::OrderArgs),
     History(list::HistoryArgs),
     Exposure(exposure::ExposureArgs),
-    Explain(list::ExplainArgs),
+    Explain(explain::ExplainArgs),
     Samples(samples::SamplesArgs),
     Audit(audit::AuditArgs),
     Oncall(list::OncallArgs),
@@ -134,7 +135,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Retry(args) => order::run("retry", &args).await,
         Command::Exposure(args) => exposure::run(&args).await,
         Command::History(args) => list::history(&args).await,
-        Command::Explain(args) => list::explain(&args).await,
+        Command::Explain(args) => explain::run(&args).await,
         Command::Samples(args) => samples::run(&args).await,
         Command::Audit(args) => audit::audit(&args).await,
         Command::Oncall(args) => list::oncall(&args).await,

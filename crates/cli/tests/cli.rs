@@ -316,6 +316,11 @@ async fn a_version_is_applied_shown_paused_and_rolled_back() {
     does("oncall", 0).await;
     let ran = does("explain support --session user-1", 0).await;
     assert!(ran.out.starts_with("session user-1 of support gets 2.0.0"), "{ran:?}");
+    let ran = does("explain support --attribute tier=beta", 0).await;
+    assert!(ran.out.starts_with("a new session of support gets 2.0.0"), "{ran:?}");
+    assert!(does("explain support --response resp_1", 1).await.err.contains("nothing is known of response"));
+    does("explain support --attribute beta", 2).await;
+    does("explain support --session a --response b", 2).await;
     let ran = does("render support/answer --var company=Acme", 0).await;
     assert_eq!(ran.out, "You are version 2.0.0 of the agent of Acme.\n");
     assert_eq!(server.stop().await, 0, "an interrupt ends the server in order");

@@ -9,6 +9,7 @@ pub mod analysis;
 pub mod audit;
 pub mod command;
 pub mod evidence;
+pub mod explain;
 pub mod fields;
 pub mod forecast;
 pub mod ids;

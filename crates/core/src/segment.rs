@@ -4,6 +4,7 @@
 //! class of sessions needs: no loops, few nodes, a fixed set of functions. Its cost is therefore
 //! bounded by its size and that of the attributes, whatever anybody writes.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,6 +88,31 @@ impl Found {
     /// The segments that could not tell, because an attribute is missing or of another type: no match.
     pub fn unreadable(self) -> impl Iterator<Item = usize> {
         (0..32).filter(move |index| self.unreadable & (1 << index) != 0)
+    }
+}
+
+/// What a segment says to the attributes of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The session belongs to it.
+    Matches,
+    /// The session does not.
+    Differs,
+    /// It could not tell, because an attribute is missing or of another type: no match.
+    Unreadable,
+    /// An earlier segment matches.
+    NotAsked,
+}
+
+impl Found {
+    /// What the segment with an index says.
+    pub fn answer(self, index: usize) -> Answer {
+        match index.cmp(&self.segment) {
+            Ordering::Equal => Answer::Matches,
+            Ordering::Greater => Answer::NotAsked,
+            Ordering::Less if self.unreadable().any(|unreadable| unreadable == index) => Answer::Unreadable,
+            Ordering::Less => Answer::Differs,
+        }
     }
 }
 

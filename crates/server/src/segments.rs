@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serin_core::ids::SegmentName;
 use serin_core::plan::Segment;
-use serin_core::segment::{Attributes, InvalidExpression, Segmenter};
+use serin_core::segment::{Attributes, Found, InvalidExpression, Segmenter};
 
 /// The segments of the rollout in force, compiled once, with what is counted about them.
 #[derive(Debug)]
@@ -40,8 +40,8 @@ impl Segments {
     }
 
     /// The same for somebody who only asks: nothing is counted.
-    pub fn peek(&self, attributes: &Attributes) -> usize {
-        self.segmenter.find(attributes).segment
+    pub fn peek(&self, attributes: &Attributes) -> Found {
+        self.segmenter.find(attributes)
     }
 
     /// Requests for which a segment could not tell, because an attribute was missing or of another type.

@@ -205,6 +205,11 @@ fn gateway(registry: &mut Registry, counts: &GatewayCounts) {
             "Remembered answers and questions that were forgotten to make room",
             &counts.answers_forgotten,
         ),
+        (
+            "responses_forgotten",
+            "Responses of which it was forgotten whose they were, to make room for newer ones",
+            &counts.responses_forgotten,
+        ),
         ("provider_stalls", "Answers in whose middle the provider fell silent", &counts.stalled),
         ("unpriced", "Requests for models without a price, while others have one", &counts.unpriced),
         ("version_overrides", "Requests that named their version", &counts.version_overrides),

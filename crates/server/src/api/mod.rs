@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 pub mod error;
 pub mod events;
+mod explain;
 mod exposure;
 pub mod guard;
 mod health;
@@ -139,7 +140,7 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(packs::diff))
         .routes(routes!(rollouts::of_pack))
         .routes(routes!(orders::order))
-        .routes(routes!(orders::explain))
+        .routes(routes!(explain::explain))
         .routes(routes!(rollouts::list))
         .routes(routes!(rollouts::get))
         .routes(routes!(rollouts::checks))

@@ -1,29 +1,20 @@
-//! Orders to rollouts, and the answer to "which version does this session have".
+//! Orders to rollouts.
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use serde::Deserialize;
 use serin_core::access::Permission;
 use serin_core::command::Command;
-use serin_core::ids::{SessionHash, SessionKey};
-use serin_core::routing::{Assigned, Contact, Pin, Turn, assign};
-use serin_core::units::{HoldFor, Timestamp};
-use serin_core::weight::Weight;
-use utoipa::IntoParams;
 
 use super::App;
 use super::caller::{Asker, By};
 use super::error::ApiError;
 use super::packs::known;
-use super::read::{Params, SMALL_BODY, bytes, from_json};
+use super::read::{SMALL_BODY, bytes, from_json};
 use super::rollouts::rollout_view;
-use super::types::{CarriedView, CommandRequest, ExplainView, PinView, ProblemDetails};
-use super::view::rounded;
+use super::types::{CarriedView, CommandRequest, ProblemDetails};
 use crate::control::order::Carried;
-use crate::gateway::Attributes;
-use crate::snapshot::PackSnapshot;
 
 /// The words of orders.
 const ORDERS: [&str; 6] = ["pause", "resume", "approve", "promote", "rollback", "retry"];
@@ -145,102 +136,4 @@ fn message(
         Command::Rollback => format!("{pack} is back on stable {stable}"),
         Command::Retry => format!("{pack} has a new rollout at {weight}% of new sessions"),
     }
-}
-
-/// Which session is explained.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ExplainParams {
-    /// The session.
-    session: String,
-}
-
-/// Explains which version a session has, and why; asking changes nothing.
-#[utoipa::path(
-    get, path = "/packs/{pack}/explain", tag = "orders",
-    params(("pack" = String, Path, description = "The pack."), ExplainParams),
-    responses(
-        (status = 200, description = "The version and why.", body = ExplainView),
-        (status = 404, description = "There is no such pack.", body = ProblemDetails, content_type = "application/problem+json"),
-    ),
-)]
-pub(super) async fn explain(
-    State(app): State<App>,
-    Path(pack): Path<String>,
-    Params(params): Params<ExplainParams>,
-) -> Result<Json<ExplainView>, ApiError> {
-    let snapshot = app.resolver().snapshot();
-    let found = snapshot.packs.iter().find(|(name, _)| name.as_str() == pack).map(|(_, pack)| pack);
-    let Some(pack_now) = found else {
-        let known: Vec<_> = snapshot.packs.keys().cloned().collect();
-        return Err(ApiError::unknown_pack(&pack, &known));
-    };
-    let key = SessionKey::parse(&params.session)
-        .map_err(|error| ApiError::bad_request("session", error.to_string()))?;
-    let pin = app.resolver().pins.get(SessionHash::of(&pack_now.name, &key));
-    explained(pack_now, &key, pin, app.now()).map(Json).ok_or_else(|| {
-        ApiError::unavailable("changing", "the weight is changing at this moment, and with it the answer")
-            .hint("ask again in a moment")
-    })
-}
-
-fn explained(pack: &PackSnapshot, key: &SessionKey, pin: Option<Pin>, now: Timestamp) -> Option<ExplainView> {
-    let route = &pack.route;
-    // No attributes are known of a session that is only asked about.
-    let segment = if pack.reads_attributes() { pack.segments.peek(&Attributes::new()) } else { 0 };
-    let contact = Contact { key, segment, turn: Turn::User };
-    let assignment = match assign(route, pin, contact, now) {
-        Assigned::Now(assignment) => assignment,
-        Assigned::AfterChange => return None,
-    };
-    let split = route.split.as_ref();
-    let version = &assignment.cohort.version;
-    let bucket = assignment.bucket.map(|bucket| bucket.index());
-    let because = why(assignment.reason, bucket, assignment.weight);
-    Some(ExplainView {
-        pack: pack.name.to_string(),
-        session: key.to_string(),
-        version: version.to_string(),
-        variant: assignment.cohort.variant.into(),
-        reason: assignment.reason.into(),
-        message: format!("gets {version}: {because}"),
-        rollout: split.map(|split| split.rollout.to_string()),
-        segment: split.and_then(|split| split.segments.get(segment)).map(|segment| segment.name.to_string()),
-        bucket,
-        weight: assignment.weight.percent(),
-        pin: pin.and_then(|pin| pin_view(pack, pin, now)),
-    })
-}
-
-fn why(reason: serin_core::routing::Reason, bucket: Option<u16>, weight: Weight) -> String {
-    use serin_core::routing::Reason;
-    let bucket = bucket.map_or_else(String::new, |bucket| bucket.to_string());
-    let limit = weight.bp();
-    match reason {
-        Reason::Static => "no rollout is under way".to_owned(),
-        Reason::Split | Reason::TargetingMatch => {
-            format!("its bucket {bucket} against {limit}, the buckets that {weight} gives to the canary")
-        }
-        Reason::Pinned => "it had this version before".to_owned(),
-        Reason::Disabled => "everything is forced to stable".to_owned(),
-    }
-}
-
-fn pin_view(pack: &PackSnapshot, pin: Pin, now: Timestamp) -> Option<PinView> {
-    let cohort = pack.route.cohorts.get(pin.cohort)?;
-    let at = |seconds: u32| Timestamp::from_second(i64::from(seconds)).unwrap_or(Timestamp::UNIX_EPOCH);
-    let stamp = cohort.stamp.as_ref();
-    let age: HoldFor = rounded(pin.age(now));
-    Some(PinView {
-        version: cohort.version.to_string(),
-        variant: cohort.variant.into(),
-        rollout: stamp.map(|stamp| stamp.rollout.to_string()),
-        step: stamp.map(|stamp| stamp.step),
-        weight: stamp.map(|stamp| stamp.weight.percent()),
-        pinned_at: at(pin.pinned_at),
-        last_seen: at(pin.last_seen),
-        age,
-        expired: pin.is_expired(&pack.route.sessions, now),
-    })
 }

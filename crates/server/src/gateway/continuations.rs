@@ -21,6 +21,11 @@ const SHARDS: usize = 64;
 pub(super) struct Trace(u128);
 
 impl Trace {
+    /// The hash itself.
+    pub(super) fn hash(self) -> u128 {
+        self.0
+    }
+
     /// The id of a response or of a tool's call, which the provider makes once.
     pub(super) fn of_id(pack: &PackName, id: &str) -> Self {
         Self(xxh3_128(format!("{pack}\0id\0{id}").as_bytes()))
@@ -97,7 +102,7 @@ pub(super) struct Continuations {
 
 /// A map that forgets its older half when it is full.
 #[derive(Debug)]
-struct Generations<K, V> {
+pub(super) struct Generations<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     most_young: usize,
@@ -108,12 +113,12 @@ impl<K: std::hash::Hash + Eq, V: Clone> Generations<K, V> {
         Self { young: HashMap::new(), old: HashMap::new(), most_young: (most / 2).max(1) }
     }
 
-    fn get(&self, key: &K) -> Option<V> {
+    pub(super) fn get(&self, key: &K) -> Option<V> {
         self.young.get(key).or_else(|| self.old.get(key)).cloned()
     }
 
     /// Remembers a value, and returns how many others were forgotten for it.
-    fn put(&mut self, key: K, value: V) -> usize {
+    pub(super) fn put(&mut self, key: K, value: V) -> usize {
         let mut forgotten = 0;
         if self.young.len() >= self.most_young {
             forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young)).len();
@@ -123,11 +128,16 @@ impl<K: std::hash::Hash + Eq, V: Clone> Generations<K, V> {
     }
 }
 
-fn shards<V: Clone>(most: usize) -> Box<[Mutex<Generations<u128, V>>]> {
+/// Empty maps that together hold so many values.
+pub(super) fn shards<V: Clone>(most: usize) -> Box<[Mutex<Generations<u128, V>>]> {
     (0..SHARDS).map(|_| Mutex::new(Generations::new(most / SHARDS))).collect()
 }
 
-fn shard<V>(shards: &[Mutex<Generations<u128, V>>], key: u128) -> MutexGuard<'_, Generations<u128, V>> {
+/// The map that holds a key.
+pub(super) fn shard<V>(
+    shards: &[Mutex<Generations<u128, V>>],
+    key: u128,
+) -> MutexGuard<'_, Generations<u128, V>> {
     // The highest bits choose, so that the map can use the others.
     shards[(key >> 122) as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,6 +8,7 @@
 //! ```
 
 mod answer;
+mod answered;
 mod body;
 mod connections;
 mod continuations;
@@ -34,11 +35,12 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request as http_request};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use serin_core::access::Scope;
-use serin_core::ids::{PromptName, SessionKey, Version};
+use serin_core::ids::{PackName, PromptName, SessionKey, Version};
 use serin_core::prompt::{RenderError, Rendered};
 use serin_core::routing::Turn;
 use tokio::time::Instant;
 
+pub use answered::Answered;
 pub use identity::{ATTRIBUTES, Attributes, SESSION, attributes};
 pub use prices::{Price, Prices};
 pub use protocol::Protocol;
@@ -48,6 +50,7 @@ pub use settings::{GatewayCounts, GatewaySettings, Ids, StreamUsage, SystemMessa
 pub use upstream::{BaseUrl, InvalidBaseUrl, Secret, Upstream, UpstreamError, UpstreamSettings};
 
 use self::answer::Expected;
+use self::answered::Responses;
 use self::connections::RequestBody;
 use self::continuations::{Continuations, Known, Questions, Trace};
 use self::messages::Messages;
@@ -73,6 +76,7 @@ pub struct Gateway {
     settings: GatewaySettings,
     counts: Arc<GatewayCounts>,
     continuations: Arc<Continuations>,
+    responses: Arc<Responses>,
 }
 
 /// A request that has its version.
@@ -92,12 +96,19 @@ impl Gateway {
         let counts = Arc::<GatewayCounts>::default();
         let room = settings.most_continuations;
         let continuations = Arc::new(Continuations::with_room(room, Arc::clone(&counts)));
-        Self { resolver, upstream, settings, counts, continuations }
+        let responses = Arc::new(Responses::with_room(settings.most_responses, Arc::clone(&counts)));
+        Self { resolver, upstream, settings, counts, continuations, responses }
     }
 
     /// What it counted so far.
     pub fn counts(&self) -> &GatewayCounts {
         &self.counts
+    }
+
+    /// Whose session a response belongs to, by the id that the provider gave it; nothing for one that this process
+    /// has not served, or that is forgotten.
+    pub fn answered(&self, pack: &PackName, id: &str) -> Option<Answered> {
+        self.responses.find(pack, id)
     }
 
     /// Answers any request of the data plane.
@@ -366,6 +377,7 @@ impl Gateway {
         observer.expect(Expected { price: self.price(served.asked), ..served.asked.expected() });
         let question = served.messages.as_ref().and_then(|messages| messages.question(served.asked));
         observer.link(self.link(&served));
+        observer.remember_response(&self.responses, resolved);
         observer.repeats(self.repeats(&served, question));
         if let Some(samples) = &self.settings.samples
             && resolved.counts

@@ -12,6 +12,7 @@ use serin_core::routing::CohortId;
 use tokio::time::Instant;
 
 use super::answer::{Chunk, Expected, Reading};
+use super::answered::{Answered, Responses};
 use super::continuations::{Continuations, Known, Questions};
 use super::protocol::Protocol;
 use super::settings::GatewayCounts;
@@ -37,6 +38,8 @@ pub(super) struct Observer {
     reading: Reading,
     form: Form,
     link: Option<Link>,
+    /// Where it is remembered whose response it is.
+    response: Option<(Arc<Responses>, Arc<PackName>, Answered)>,
     repeated_question: Option<bool>,
     /// Where the conversation is recorded; nothing for a session that is not.
     recording: Option<Recording>,
@@ -141,6 +144,7 @@ impl Observer {
             reading: Reading::default(),
             form: Form::Unread,
             link: None,
+            response: None,
             repeated_question: None,
             recording: None,
             is_over: false,
@@ -158,6 +162,12 @@ impl Observer {
         self.link = link;
     }
 
+    /// Takes note of whose response it is going to be.
+    pub(super) fn remember_response(&mut self, responses: &Arc<Responses>, resolved: &Resolved) {
+        let pack = Arc::clone(&resolved.pack.name);
+        self.response = Some((Arc::clone(responses), pack, Answered::of(resolved)));
+    }
+
     /// Takes note of whether the user asks the same again.
     pub(super) fn repeats(&mut self, repeated: Option<bool>) {
         self.repeated_question = repeated;
@@ -165,6 +175,11 @@ impl Observer {
 
     /// Remembers the answer, before the client has all of it and can go on from it.
     fn remember(&mut self) {
+        if let Some(id) = self.reading.id()
+            && let Some((responses, pack, answered)) = self.response.take()
+        {
+            responses.remember(&pack, id, answered);
+        }
         let Some(link) = self.link.take() else { return };
         for trace in self.reading.traces(&link.pack, link.questions, self.expected.protocol) {
             link.continuations.remember(trace, link.known.clone());

@@ -83,6 +83,8 @@ pub struct GatewaySettings {
     pub prices: Prices,
     /// Answers that are remembered to find sessions without a key, and questions to see repeated ones.
     pub most_continuations: usize,
+    /// Responses that are remembered to tell later whose they were, of about 150 bytes each.
+    pub most_responses: usize,
     /// Whether the ingest is told of a request when it starts, so that one that hangs is seen.
     pub report_starts: bool,
     /// Who is recorded as a sample; nothing records nobody.
@@ -103,6 +105,7 @@ impl GatewaySettings {
             allow_version_override: false,
             prices: Prices::default(),
             most_continuations: 200_000,
+            most_responses: 200_000,
             report_starts: true,
             samples: None,
             ids,
@@ -151,6 +154,8 @@ pub struct GatewayCounts {
     pub answers_ambiguous: AtomicU64,
     /// Remembered answers and questions that were forgotten to make room.
     pub answers_forgotten: AtomicU64,
+    /// Responses of which it was forgotten whose they were, to make room for newer ones.
+    pub responses_forgotten: AtomicU64,
     /// Requests for models without a price, while others have one.
     pub unpriced: AtomicU64,
     /// Requests that named their version.

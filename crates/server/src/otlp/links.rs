@@ -51,6 +51,11 @@ impl Links {
         self.waiting.len()
     }
 
+    /// Whose response it was, as far as telemetry told.
+    pub fn of_response(&self, id: &str) -> Option<&Subject> {
+        self.known.get(&Key::Response(id.to_owned()))
+    }
+
     /// Joins the items of one request with each other and with what came before.
     pub fn join(&mut self, mut items: Vec<Item>, now: Timestamp) -> Joined {
         let mut joined = Joined { unjoined: self.forget_waiting(now), ..Joined::default() };

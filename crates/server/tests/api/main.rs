@@ -3,6 +3,7 @@
 mod app;
 mod data_plane;
 mod documents;
+mod explain;
 mod guards;
 mod in_flight;
 mod lifecycle;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serin_core::routing;
-use serin_core::units::HoldFor;
 use utoipa::ToSchema;
 
 use super::word::words;
@@ -195,58 +194,4 @@ pub struct CarriedView {
     pub message: String,
     /// The rollout afterwards; absent when it cannot be read at the moment.
     pub rollout: Option<super::rollout::RolloutView>,
-}
-
-/// Which version a session has, and why; asking changes nothing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ExplainView {
-    /// The pack.
-    pub pack: String,
-    /// The session.
-    pub session: String,
-    /// The version that its next request gets.
-    pub version: String,
-    /// The side of the comparison.
-    pub variant: Variant,
-    /// Why.
-    pub reason: ResolveReason,
-    /// The same in words.
-    pub message: String,
-    /// The rollout in force.
-    pub rollout: Option<String>,
-    /// Its segment in that rollout.
-    pub segment: Option<String>,
-    /// Where it falls in that rollout, 0 to 9 999; the canary takes the buckets below its weight.
-    #[schema(maximum = 9999)]
-    pub bucket: Option<u16>,
-    /// Set share of new sessions of its segment that get the canary, in percent.
-    pub weight: f64,
-    /// Its pin; absent for a session that has none.
-    pub pin: Option<PinView>,
-}
-
-/// The stored assignment of a session.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct PinView {
-    /// The version.
-    pub version: String,
-    /// The side of the comparison.
-    pub variant: Variant,
-    /// The rollout in force at the assignment.
-    pub rollout: Option<String>,
-    /// Index of the step in force then.
-    pub step: Option<u16>,
-    /// The weight in force then, in percent.
-    pub weight: Option<f64>,
-    /// When it was made.
-    #[schema(value_type = String, format = DateTime)]
-    pub pinned_at: Timestamp,
-    /// When the session was last seen.
-    #[schema(value_type = String, format = DateTime)]
-    pub last_seen: Timestamp,
-    /// Its age.
-    #[schema(value_type = String, example = "5m")]
-    pub age: HoldFor,
-    /// Whether it has ended, so that the next request gets a new one.
-    pub expired: bool,
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod check;
 mod data;
+mod explain;
 mod key;
 mod notify;
 mod ofrep;
@@ -25,8 +26,12 @@ pub use check::{
     MetricTier, MetricUnit, MetricView, ReplayView, SeriesOfMetric, SeriesPoint, SeriesView, Verdict,
 };
 pub use data::{
-    CarriedView, CommandRequest, EventInput, EventValue, EventsAnswer, EventsRequest, ExplainView, PinView,
-    RejectedEvent, RenderedPrompt, ResolveReason, ResolveRequest, ResolveResponse, Variant,
+    CarriedView, CommandRequest, EventInput, EventValue, EventsAnswer, EventsRequest, RejectedEvent,
+    RenderedPrompt, ResolveReason, ResolveRequest, ResolveResponse, Variant,
+};
+pub use explain::{
+    ExplainView, ExplainedResponse, NextChangeBy, NextChangeView, PinView, SegmentAnswer, SegmentTestView,
+    ShareView,
 };
 pub use key::{
     CallerSource, KeyCreated, KeyList, KeyRequest, KeyView, Permission, Role, SessionRequest, WhoamiView,

@@ -23,6 +23,7 @@ impl Reading {
                         has_content |= self.choice(bytes, &choice?, expected)?;
                     }
                 }
+                b"id" => self.answer_id(bytes, &member.value),
                 b"usage" => has_usage = self.chat_usage(bytes, &member.value)?,
                 b"error" => self.has_error |= !is_null(bytes, &member.value),
                 _ => {}

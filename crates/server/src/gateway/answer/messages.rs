@@ -85,6 +85,7 @@ impl Reading {
         for member in Members::of(bytes, value).into_iter().flatten() {
             let member = member?;
             match &bytes[member.key.clone()] {
+                b"id" => self.answer_id(bytes, &member.value),
                 b"usage" => self.messages_usage(bytes, &member.value)?,
                 b"content" => {
                     let Some(expected) = content else { continue };

@@ -63,7 +63,7 @@ pub(super) struct Reading {
     is_refusal: bool,
     calls: Vec<Call>,
     text: String,
-    /// The id of the answer, where it is read.
+    /// The id of the answer.
     id: Option<String>,
     /// The hash of the text, where the answer shall be recognised.
     said: Option<TextHash>,
@@ -110,6 +110,11 @@ impl Reading {
             kept.add_call(&call.name, call.arguments.as_deref());
         }
         Some(kept)
+    }
+
+    /// The id that the provider gave the answer, once it is known.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// Why the answer ended, once that is known.
@@ -188,8 +193,8 @@ impl Reading {
     }
 
     /// Takes the id of the answer as a whole, of which the first counts.
-    fn answer_id(&mut self, bytes: &[u8], value: &Range<usize>, expected: &Expected) {
-        if expected.traces && self.id.is_none() {
+    fn answer_id(&mut self, bytes: &[u8], value: &Range<usize>) {
+        if self.id.is_none() {
             self.id = text(bytes, value).map(Cow::into_owned);
         }
     }

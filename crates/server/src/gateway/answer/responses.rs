@@ -97,7 +97,7 @@ impl Reading {
         for member in Members::of(bytes, value).into_iter().flatten() {
             let member = member?;
             match &bytes[member.key.clone()] {
-                b"id" => self.answer_id(bytes, &member.value, expected),
+                b"id" => self.answer_id(bytes, &member.value),
                 b"status" => status = text(bytes, &member.value),
                 b"error" => self.has_error |= !is_null(bytes, &member.value),
                 b"incomplete_details" => {
