@@ -9,6 +9,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serin_core::ids::PackName;
+use serin_core::prompt::Pack;
 use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, DeadLetters,
@@ -138,6 +139,16 @@ impl Client {
             Told::new(format!("version {version} of {pack} has no prompts of its own"))
                 .hint("it was published without `spec.source`: its prompts are held by the app")
         })
+    }
+
+    /// The prompts that are stable now; nothing for an unknown pack, and for one without prompts of its own.
+    pub(crate) async fn stable_prompts(&self, pack: &PackName) -> Result<Option<Pack>, Told> {
+        let Some(detail): Option<PackDetail> = self.find(&format!("packs/{pack}")).await? else {
+            return Ok(None);
+        };
+        let version = self.version(pack, &detail.stable).await?;
+        // What was published could be read; a newer server may know more.
+        Ok(version.and_then(|version| version.content).and_then(|content| Pack::from_value(content).ok()))
     }
 
     /// Applies a manifest with its prompts inline.
@@ -376,6 +387,7 @@ fn refused(status: StatusCode, text: &str) -> Told {
     };
     let message = problem.detail.unwrap_or(problem.title);
     let details = problem.problems.into_iter().map(|field| Detail {
+        rule: None,
         severity: match field.severity {
             ProblemSeverity::Error => Severity::Error,
             ProblemSeverity::Warning => Severity::Warning,

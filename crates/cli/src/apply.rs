@@ -70,6 +70,12 @@ pub(crate) async fn run(args: &ApplyArgs) -> anyhow::Result<Exit> {
         anstream::eprintln!("{warning}\n");
     }
     let client = Client::new(&args.server)?;
+    if loaded.pack.is_some() {
+        let stable = client.stable_prompts(&loaded.plan.pack).await?;
+        for warning in stable.iter().flat_map(|stable| loaded.beside(stable)) {
+            anstream::eprintln!("{warning}\n");
+        }
+    }
     let options =
         ApplyOptions { dry_run: args.dry_run, restart: args.restart, reason: args.reason.as_deref() };
     let applied = client.apply(&loaded.json, options).await?;

@@ -1,21 +1,70 @@
-//! `serin lint`: looks manifests and packs over, without a server.
+//! `serin lint`: looks manifests and packs over, without a server unless one is asked about stable.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::manifest_file::examine;
+use serin_core::forecast::Forecast;
+use serin_core::lint::lint_traffic;
+use serin_core::prompt::Pack;
+
+use crate::api::{Client, ServerArgs};
+use crate::manifest_file::{Loaded, examine, load_pack};
 use crate::terminal::{GOOD, LOOK, OutputFlag, paint};
-use crate::told::{Detail, Exit, Severity};
+use crate::told::{Detail, Exit, Severity, Told};
+use crate::traffic::TrafficArgs;
 
 /// Check manifests and pack files, without a server
+///
+/// With a traffic it also tells which gates that traffic cannot feed; with the prompts that are stable
+/// now, which tools conversations in flight would lose.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LintArgs {
     /// Manifests (YAML or JSON) or pack files; `-` is standard input
     #[arg(long = "file", short = 'f', required = true, num_args = 1.., value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
+    traffic: TrafficArgs,
+    #[command(flatten)]
+    against: AgainstArgs,
+    #[command(flatten)]
     output: OutputFlag,
+}
+
+/// The flags that name the prompts that are stable now.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AgainstArgs {
+    /// What is stable now: its pack file, or its manifest
+    #[arg(long, value_name = "FILE", conflicts_with = "against_server")]
+    against: Option<PathBuf>,
+    /// Ask the server what is stable now
+    #[arg(long)]
+    against_server: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+impl AgainstArgs {
+    /// The prompts that are stable now of the pack of a manifest; nothing when no flag names them.
+    ///
+    /// # Errors
+    /// [`Told`] when they cannot be read, or are those of another pack.
+    pub(crate) async fn stable(&self, loaded: &Loaded) -> Result<Option<Pack>, Told> {
+        let pack = &loaded.plan.pack;
+        if self.against_server {
+            return Client::new(&self.server)?.stable_prompts(pack).await;
+        }
+        let Some(path) = &self.against else { return Ok(None) };
+        let stable = load_pack(path)?;
+        if stable.id() != pack {
+            let message =
+                format!("{} is a pack {}, the manifest is one of {pack}", path.display(), stable.id());
+            return Err(
+                Told::new(message).hint("name the pack file or manifest of the version that is stable now")
+            );
+        }
+        Ok(Some(stable))
+    }
 }
 
 /// What was found, as data.
@@ -27,15 +76,28 @@ struct Report {
 }
 
 /// Lints the files; fails when one of them has an error.
-pub(crate) fn run(args: &LintArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn run(args: &LintArgs) -> anyhow::Result<Exit> {
     let mut problems = Vec::new();
     for file in &args.files {
-        problems.extend(examine(file)?.details);
+        let findings = examine(file)?;
+        problems.extend(findings.details);
+        if let Some(loaded) = &findings.loaded {
+            problems.extend(of_traffic(&args.traffic, loaded)?);
+            let stable = args.against.stable(loaded).await?;
+            problems.extend(stable.iter().flat_map(|stable| loaded.beside(stable)));
+        }
     }
     let count = |severity| problems.iter().filter(|problem: &&Detail| problem.severity == severity).count();
     let report = Report { errors: count(Severity::Error), warnings: count(Severity::Warning), problems };
     args.output.print(&report, |report| table(report, args.files.len()))?;
     Ok(if report.errors > 0 { Exit::Failed } else { Exit::Done })
+}
+
+/// What the traffic cannot feed; nothing when none is given.
+fn of_traffic(args: &TrafficArgs, loaded: &Loaded) -> Result<Vec<Detail>, Told> {
+    let Some(traffic) = args.given(&loaded.plan)? else { return Ok(Vec::new()) };
+    let lints = lint_traffic(&loaded.plan, &Forecast::new(&loaded.plan, &traffic, None));
+    Ok(lints.iter().map(|lint| loaded.warning(lint)).collect())
 }
 
 fn table(report: &Report, files: usize) -> String {

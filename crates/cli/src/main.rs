@@ -30,6 +30,7 @@ mod status;
 mod status_view;
 mod terminal;
 mod told;
+mod traffic;
 mod wait;
 
 use std::process::ExitCode;
@@ -118,7 +119,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Serve(args) => serve::run(&args).await,
         Command::Init(args) => init::run(&args),
         Command::Render(args) => render::run(&args).await,
-        Command::Lint(args) => lint::run(&args),
+        Command::Lint(args) => lint::run(&args).await,
         Command::Schema(args) => Ok(schema::run(&args)),
         Command::Diff(args) => diff::run(&args).await,
         Command::Plan(args) => plan::run(&args).await,

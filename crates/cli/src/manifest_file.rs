@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use serin_core::lint::lint;
+use serin_core::lint::{Lint, lint, lint_tools};
 use serin_core::manifest::{At, Node, Value as NodeValue};
 use serin_core::parse::{self, PackSource};
 use serin_core::plan::Plan;
@@ -24,10 +24,53 @@ pub(crate) struct Loaded {
     pub(crate) plan: Plan,
     /// Its prompts; nothing for a pack that is version only.
     pub(crate) pack: Option<Pack>,
+    /// The manifest as written.
+    text: Written,
+    /// Where its prompts are written.
+    pack_text: Option<PackText>,
     /// The manifest as JSON, with its prompts inline: what is sent.
     pub(crate) json: Value,
     /// What deserves a look.
     pub(crate) warnings: Vec<Detail>,
+}
+
+/// A text with the name of its file.
+#[derive(Debug, Clone)]
+struct Written {
+    name: String,
+    text: String,
+}
+
+/// Where the prompts of a manifest are written.
+#[derive(Debug)]
+struct PackText {
+    written: Written,
+    /// The path of the pack in it, with a dot; empty for a file of its own.
+    prefix: &'static str,
+}
+
+impl Written {
+    fn source(&self) -> Source<'_> {
+        Source { name: self.name.clone(), text: &self.text }
+    }
+}
+
+impl Loaded {
+    /// What `lint` says of this manifest at its place.
+    pub(crate) fn warning(&self, lint: &Lint) -> Detail {
+        self.text.source().of_lint(lint)
+    }
+
+    /// What deserves a look beside the prompts that are stable now.
+    pub(crate) fn beside(&self, stable: &Pack) -> Vec<Detail> {
+        let (Some(pack), Some(at)) = (&self.pack, &self.pack_text) else { return Vec::new() };
+        let lints = lint_tools(&self.plan, stable, pack);
+        let place = |lint: Lint| {
+            let path = format!("{}{}", at.prefix, lint.path);
+            at.written.source().of_lint(&Lint { path, ..lint })
+        };
+        lints.into_iter().map(place).collect()
+    }
 }
 
 /// Everything found about a file.
@@ -65,6 +108,7 @@ impl Source<'_> {
         });
         Detail {
             severity,
+            rule: None,
             message: message.to_owned(),
             file: self.name.clone(),
             path: path.to_owned(),
@@ -87,6 +131,12 @@ impl Source<'_> {
         };
         let at = At { line: problem.line, column: problem.column };
         self.detail(severity, &problem.path, at, &problem.message, problem.hint.as_deref())
+    }
+
+    fn of_lint(&self, lint: &Lint) -> Detail {
+        let at = self.place_of(&lint.path);
+        let detail = self.detail(Severity::Warning, &lint.path, at, &lint.message, Some(&lint.hint));
+        Detail { rule: Some(lint.rule), ..detail }
     }
 
     fn of_pack(&self, severity: Severity, problem: &PackProblem) -> Detail {
@@ -195,15 +245,13 @@ fn examine_manifest(path: &Path, source: &Source<'_>) -> Findings {
         }
     };
     let mut details: Vec<Detail> = parsed.warnings.iter().map(|warning| source.of_problem(warning)).collect();
-    for found in lint(&parsed.plan) {
-        let at = place_of(source.text, &found.path);
-        details.push(source.detail(Severity::Warning, &found.path, at, &found.message, Some(&found.hint)));
-    }
+    details.extend(lint(&parsed.plan).iter().map(|found| source.of_lint(found)));
+    let text = Written { name: source.name.clone(), text: source.text.to_owned() };
     let mut json = parse::to_json(source.text).expect("a manifest that parses is readable");
-    let pack = match parsed.source {
-        None => None,
+    let (pack, pack_text) = match parsed.source {
+        None => (None, None),
         Some(PackSource::Inline(value)) => match Pack::from_value(value) {
-            Ok(pack) => Some(pack),
+            Ok(pack) => (Some(pack), Some(PackText { written: text.clone(), prefix: "spec.source.inline." })),
             Err(problems) => {
                 let within = |problem: &PackProblem| {
                     let path = format!("spec.source.inline.{}", problem.json_path);
@@ -218,7 +266,7 @@ fn examine_manifest(path: &Path, source: &Source<'_>) -> Findings {
             let (pack, found) = inline(path, source, &named, &mut json);
             details.extend(found);
             match pack {
-                Some(pack) => Some(pack),
+                Some((pack, written)) => (Some(pack), Some(PackText { written, prefix: "" })),
                 None => return Findings { details, loaded: None },
             }
         }
@@ -238,7 +286,7 @@ fn examine_manifest(path: &Path, source: &Source<'_>) -> Findings {
         details.push(source.detail(Severity::Error, "spec.version", at, &message, Some(hint)));
         return Findings { details, loaded: None };
     }
-    let loaded = Loaded { plan: parsed.plan, pack, json, warnings: details.clone() };
+    let loaded = Loaded { plan: parsed.plan, pack, text, pack_text, json, warnings: details.clone() };
     Findings { details, loaded: Some(loaded) }
 }
 
@@ -248,7 +296,7 @@ fn inline(
     source: &Source<'_>,
     named: &str,
     json: &mut Value,
-) -> (Option<Pack>, Vec<Detail>) {
+) -> (Option<(Pack, Written)>, Vec<Detail>) {
     const FIELD: &str = "spec.source.file";
     let path = manifest.parent().map_or_else(|| PathBuf::from(named), |folder| folder.join(named));
     let here = |message: &str, hint: Option<&str>| {
@@ -271,5 +319,28 @@ fn inline(
             }
         }
     }
-    (pack, details)
+    let written = Written { name: file.name.clone(), text: text.clone() };
+    (pack.map(|pack| (pack, written)), details)
+}
+
+/// Reads the prompts of a version that is to be compared with: a pack file, or a manifest with prompts.
+///
+/// # Errors
+/// [`Told`] when the file has none.
+pub(crate) fn load_pack(path: &Path) -> Result<Pack, Told> {
+    let text = read_text(path)?;
+    let source = Source { name: path.display().to_string(), text: &text };
+    if is_pack(&text) {
+        let (pack, details) = examine_pack(&source);
+        return pack.ok_or_else(|| Told {
+            message: format!("{} cannot be used as it stands", path.display()),
+            details,
+            hints: Vec::new(),
+        });
+    }
+    let loaded = load(path)?;
+    loaded.pack.ok_or_else(|| {
+        Told::new(format!("{} holds no prompts", path.display()))
+            .hint("name a pack file, or a manifest with `spec.source`")
+    })
 }

@@ -4,24 +4,21 @@ use std::path::PathBuf;
 
 use clap::builder::styling::Style;
 use serde::Serialize;
-use serin_core::forecast::{
-    Forecast, GateForecast, ProposedStep, Sees, StepForecast, Traffic, propose, sentences,
-};
-use serin_core::plan::{Plan, StepPhase};
+use serin_core::forecast::{Forecast, GateForecast, ProposedStep, Sees, StepForecast, propose, sentences};
+use serin_core::plan::StepPhase;
 use serin_core::units::HoldFor;
 
-use crate::api::{Client, ServerArgs};
+use crate::api::ServerArgs;
 use crate::manifest_file::load;
 use crate::status_view::{paragraph, percent, thousands};
 use crate::terminal::{Cell, GOOD, LOOK, OutputFlag, QUIET, STRONG, Table, bar, paint};
-use crate::told::{Exit, Told};
+use crate::told::Exit;
+use crate::traffic::TrafficArgs;
 
 /// Characters of a bar of the chart.
 const CHART_BAR: usize = 24;
 /// Standard deviations at which the bar of a mean is full.
 const FULL_BAR_SD: f64 = 2.0;
-/// Canary sessions from which the requests of a session are taken from a running rollout.
-const LEAST_SESSIONS: u64 = 30;
 
 /// Show the timeline of a rollout, and how large a harm its gates see at which traffic
 ///
@@ -31,30 +28,12 @@ pub(crate) struct PlanArgs {
     /// The manifest (YAML or JSON); `-` is standard input
     #[arg(long, short, value_name = "FILE")]
     file: PathBuf,
-    /// New sessions per second
-    #[arg(long, value_name = "RATE", conflicts_with = "sessions_per_day")]
-    sessions_per_second: Option<f64>,
-    /// New sessions per day
-    #[arg(long, value_name = "RATE")]
-    sessions_per_day: Option<f64>,
-    /// Mean requests of a session
-    #[arg(long, value_name = "COUNT")]
-    requests_per_session: Option<f64>,
-    /// The share of a segment in the sessions; the last segment gets the rest. May be repeated
-    #[arg(long = "share", value_name = "SEGMENT=PERCENT", value_parser = share)]
-    shares: Vec<(String, f64)>,
+    #[command(flatten)]
+    traffic: TrafficArgs,
     #[command(flatten)]
     output: OutputFlag,
     #[command(flatten)]
     server: ServerArgs,
-}
-
-/// Reads `beta_users=10%`.
-fn share(text: &str) -> Result<(String, f64), String> {
-    let wrong = || format!("{text:?} is no share such as beta_users=10%");
-    let (segment, share) = text.split_once('=').ok_or_else(wrong)?;
-    let share: f64 = share.trim().trim_end_matches('%').trim_end().parse().map_err(|_| wrong())?;
-    if (0.0..=100.0).contains(&share) { Ok((segment.to_owned(), share / 100.0)) } else { Err(wrong()) }
 }
 
 /// A plan at some traffic, as data.
@@ -74,7 +53,7 @@ struct Report {
 pub(crate) async fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let loaded = load(&args.file)?;
     let plan = &loaded.plan;
-    let (traffic, traffic_from) = traffic(args, plan).await?;
+    let (traffic, traffic_from) = args.traffic.given_or_seen(plan, &args.server).await?;
     let forecast = Forecast::new(plan, &traffic, None);
     let report = Report {
         pack: plan.pack.to_string(),
@@ -86,69 +65,6 @@ pub(crate) async fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     };
     args.output.print(&report, table)?;
     Ok(Exit::Done)
-}
-
-/// The traffic that was given, or that the server sees.
-async fn traffic(args: &PlanArgs, plan: &Plan) -> Result<(Traffic, String), Told> {
-    let told = |error: serin_core::forecast::InvalidTraffic| Told::new(error.to_string());
-    let (traffic, from) = match (args.sessions_per_second, args.sessions_per_day) {
-        (Some(rate), _) => (Traffic::per_second(rate).map_err(told)?, "given".to_owned()),
-        (None, Some(rate)) => (Traffic::per_day(rate).map_err(told)?, "given".to_owned()),
-        (None, None) => seen(args, plan).await?,
-    };
-    let traffic = match args.requests_per_session {
-        Some(requests) => traffic.with_requests(requests).map_err(told)?,
-        None => traffic,
-    };
-    let traffic = match segment_shares(args, plan)? {
-        Some(shares) => traffic.with_segment_shares(shares).map_err(told)?,
-        None => traffic,
-    };
-    Ok((traffic, from))
-}
-
-/// The traffic that the server sees.
-async fn seen(args: &PlanArgs, plan: &Plan) -> Result<(Traffic, String), Told> {
-    const HINT: &str = "name the traffic with --sessions-per-second or --sessions-per-day";
-    let client = Client::new(&args.server)?;
-    let detail = client.pack(&plan.pack).await.map_err(|told| told.hint(HINT))?;
-    let server = args.server.server.trim_end_matches('/');
-    let rate = detail.sessions_per_second.ok_or_else(|| {
-        Told::new(format!("{server} has seen too few sessions of {} to know their rate", plan.pack))
-            .hint(HINT)
-    })?;
-    let told = |error: serin_core::forecast::InvalidTraffic| Told::new(error.to_string()).hint(HINT);
-    let traffic = Traffic::per_second(rate).map_err(told)?;
-    let exposure = detail.rollout.map(|rollout| rollout.exposure);
-    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-    let requests = exposure
-        .filter(|exposure| exposure.sessions >= LEAST_SESSIONS)
-        .map(|exposure| (exposure.requests as f64 / exposure.sessions as f64).clamp(1.0, 10_000.0));
-    let traffic = match requests {
-        Some(requests) => traffic.with_requests(requests).map_err(told)?,
-        None => traffic,
-    };
-    Ok((traffic, format!("seen by {server}")))
-}
-
-/// The shares of all segments, in their order; the last one gets what is left.
-fn segment_shares(args: &PlanArgs, plan: &Plan) -> Result<Option<Vec<f64>>, Told> {
-    if args.shares.is_empty() {
-        return Ok(None);
-    }
-    let names: Vec<String> = plan.segments.iter().map(|segment| segment.name.to_string()).collect();
-    if let Some((unknown, _)) = args.shares.iter().find(|(name, _)| !names.contains(name)) {
-        let told = Told::new(format!("{} has no segment {unknown:?}", args.file.display()));
-        return Err(told.hint(format!("its segments are {}", names.join(", "))));
-    }
-    let given =
-        |name: &String| args.shares.iter().find(|(given, _)| given == name).map_or(0.0, |(_, share)| *share);
-    let mut shares: Vec<f64> = names.iter().map(given).collect();
-    if let Some(last) = shares.len().checked_sub(1) {
-        let others: f64 = shares[..last].iter().sum();
-        shares[last] = 1.0 - others;
-    }
-    Ok(Some(shares))
 }
 
 fn table(report: &Report) -> String {

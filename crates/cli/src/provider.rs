@@ -33,6 +33,7 @@ pub(crate) async fn run(args: &ProviderArgs) -> anyhow::Result<Exit> {
             Script::parse(&text).map_err(|error| {
                 let place = |n| u32::try_from(n).unwrap_or(u32::MAX);
                 let detail = Detail {
+                    rule: None,
                     severity: Severity::Error,
                     message: error.message.clone(),
                     file: path.display().to_string(),

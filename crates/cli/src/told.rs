@@ -44,6 +44,9 @@ pub(crate) struct Told {
 pub(crate) struct Detail {
     /// `error` or `warning`.
     pub(crate) severity: Severity,
+    /// The rule of `lint` that found it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<&'static str>,
     /// What is wrong.
     pub(crate) message: String,
     /// The file.
@@ -106,7 +109,10 @@ impl fmt::Display for Detail {
             Severity::Error => paint(BAD, "error"),
             Severity::Warning => paint(LOOK, "warning"),
         };
-        write!(f, "{severity}: ")?;
+        match self.rule {
+            Some(rule) => write!(f, "{severity}[{rule}]: ")?,
+            None => write!(f, "{severity}: ")?,
+        }
         if !self.path.is_empty() {
             write!(f, "{}: ", paint(STRONG, &self.path))?;
         }

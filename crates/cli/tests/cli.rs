@@ -108,7 +108,7 @@ async fn a_mistake_in_the_pack_is_shown_in_the_pack_and_in_the_manifest() {
 async fn every_example_passes_lint() {
     let place = Place::empty();
     let mut files = Vec::new();
-    for folder in ["examples", "examples/demo"] {
+    for folder in ["examples", "examples/demo", "examples/patterns"] {
         for entry in std::fs::read_dir(repository(folder)).unwrap() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap_or_default();

@@ -1,10 +1,19 @@
 //! What is allowed in a plan but seldom meant.
+//!
+//! [`lint`] needs the plan alone. [`lint_traffic`] knows the traffic too, and [`lint_tools`] the prompts of stable.
+
+mod tools;
+mod traffic;
+mod windows;
+
+pub use tools::lint_tools;
+pub use traffic::lint_traffic;
 
 use serde::Serialize;
 
 use crate::metric::{Better, Kind, Tier};
 use crate::plan::{
-    Decision, Gate, GateRule, Plan, Regression, SegmentWeight, StepPhase, StepWeight, Strategy,
+    Decision, Gate, GateRule, Plan, Regression, SegmentWeight, Step, StepPhase, StepWeight, Strategy,
 };
 use crate::units::HoldFor;
 use crate::weight::Weight;
@@ -22,6 +31,31 @@ pub struct Lint {
     pub hint: String,
 }
 
+/// Every rule with what it finds, in the order in which a manifest is read.
+pub const RULES: &[(&str, &str)] = &[
+    ("high-first-weight", "a ramp that starts above 25%, or windows that all do"),
+    ("hold-below-interval", "steps that are shorter than the time between two checks"),
+    ("empty-stage", "a segment that holds 0%: its stage shows nothing"),
+    ("idle-window", "a window with the weight that is in force without it"),
+    ("skipped-window", "a window that does not open on the day on which the clocks go forward"),
+    ("no-gates", "no metric decides"),
+    ("low-tier-gate", "a gate on a metric that is noisy or easily gamed"),
+    ("point-decision", "a gate that is read by its estimate of the moment"),
+    ("outside-provider", "a gate whose numbers Serin cannot weigh as evidence"),
+    ("maturity-above-hold", "a gate that judges sessions of earlier steps only"),
+    ("narrow-margin", "a margin that an equal version exceeds by chance"),
+    (
+        "blind-last-step",
+        "the only gate compares with stable, and the last step leaves nothing to compare with",
+    ),
+    (
+        "unfed-gate",
+        "a gate that the traffic cannot feed: a step has to wait for its sessions; needs the traffic",
+    ),
+    ("blind-gate", "a gate that sees no harm at all at this traffic; needs the traffic"),
+    ("removed-tool", "a tool that conversations in flight may still call; needs the prompts of stable"),
+];
+
 /// Looks a plan over; the order is that of the manifest.
 pub fn lint(plan: &Plan) -> Vec<Lint> {
     match plan.strategy {
@@ -29,6 +63,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         Strategy::Canary => {
             let mut lints = Vec::new();
             steps(plan, &mut lints);
+            windows::windows(plan, &mut lints);
             gates(plan, &mut lints);
             lints
         }
@@ -42,24 +77,38 @@ fn add(lints: &mut Vec<Lint>, rule: &'static str, path: impl Into<String>, messa
     lints.push(Lint { rule, path: path.into(), message, hint: hint.to_owned() });
 }
 
+/// The path of the ramp as it was written: by `canaryWeight` and so on, or as a list of steps.
+///
+/// A list must grow, the other way repeats its first weight. Behind stages neither can be told.
+fn written(plan: &Plan, generated: &str, listed: &str) -> String {
+    match plan.steps.as_slice() {
+        [Step { weight: StepWeight::Ramp(first), .. }, Step { weight: StepWeight::Ramp(second), .. }, ..] => {
+            format!("{ROLLOUT}.{}", if first == second { generated } else { listed })
+        }
+        _ => ROLLOUT.to_owned(),
+    }
+}
+
 fn steps(plan: &Plan, lints: &mut Vec<Lint>) {
     let quarter = Weight::from_bp(2_500).expect("25 % is a weight");
     let first_ramp = plan.steps.iter().find_map(|step| match step.weight {
         StepWeight::Ramp(weight) | StepWeight::RampInBestWindow(weight) => Some(weight),
         StepWeight::Stage(_) | StepWeight::Windows => None,
     });
-    if let Some(weight) = first_ramp
-        && plan.schedule.is_none()
+    let first = match &plan.schedule {
+        None => first_ramp
+            .map(|weight| (written(plan, "canaryWeight", "steps[0].weight"), weight, "the ramp starts")),
+        Some(schedule) => {
+            let lowest = schedule.weights().first().copied();
+            lowest.map(|weight| (format!("{ROLLOUT}.schedule"), weight, "every window starts"))
+        }
+    };
+    if let Some((path, weight, what)) = first
         && weight > quarter
     {
-        let message = format!("the ramp starts at {weight} of all sessions");
-        add(
-            lints,
-            "high-first-weight",
-            ROLLOUT,
-            message,
-            "start at 25% or less, so that a bad version meets few people",
-        );
+        let message = format!("{what} at {weight} of all sessions");
+        let hint = "start at 25% or less, so that a bad version meets few people";
+        add(lints, "high-first-weight", path, message, hint);
     }
     let interval = plan.analysis.interval;
     let short = |hold: HoldFor| hold < interval;
@@ -73,7 +122,8 @@ fn steps(plan: &Plan, lints: &mut Vec<Lint>) {
             format!("{count} of {} steps are shorter than the check interval {interval}", plan.steps.len());
         let hint =
             "lengthen the steps or shorten `analysis.interval`; a step never ends before a check of its own";
-        add(lints, "hold-below-interval", ROLLOUT, message, hint);
+        let path = written(plan, "stepInterval", "steps");
+        add(lints, "hold-below-interval", path, message, hint);
     }
     for (index, segment) in plan.segments.iter().enumerate() {
         if segment.weight == SegmentWeight::Fixed(Weight::ZERO) {
@@ -220,8 +270,8 @@ mod tests {
     fn each_rule_finds_what_it_is_for() {
         insta::assert_snapshot!(lints("{}"), @"no-gates spec.rollout.analysis: no metric decides: the rollout advances by the clock, only Degraded metrics hold it");
         insta::assert_snapshot!(lints("{canaryWeight: 30, stepInterval: 30s}"), @r#"
-        high-first-weight spec.rollout: the ramp starts at 30% of all sessions
-        hold-below-interval spec.rollout: 6 of 7 steps are shorter than the check interval 1m
+        high-first-weight spec.rollout.canaryWeight: the ramp starts at 30% of all sessions
+        hold-below-interval spec.rollout.stepInterval: 6 of 7 steps are shorter than the check interval 1m
         no-gates spec.rollout.analysis: no metric decides: the rollout advances by the clock, only Degraded metrics hold it
         "#);
         insta::assert_snapshot!(lints("{segments: [{name: a, weight: 0, duration: 1h}, {name: b, weight: progressive}]}"), @r#"
@@ -238,6 +288,51 @@ mod tests {
             "#
         );
         insta::assert_snapshot!(lints("{analysis: {metrics: [{name: success_rate, compareTo: stable, maxRegression: 2%}]}}"), @"blind-last-step spec.rollout.analysis.metrics[0]: at 100% nothing is left to compare success_rate with: the last step has no gate");
+    }
+
+    #[test]
+    fn a_step_shorter_than_the_check_interval_is_found_where_it_was_written() {
+        let gates = "analysis: {metrics: [{name: success_rate, threshold: 90%, comparison: '>='}]}";
+        let listed =
+            lints(&format!("{{steps: [{{weight: 30, hold: 5m}}, {{weight: 100, hold: 30s}}], {gates}}}"));
+        insta::assert_snapshot!(listed, @r"
+        high-first-weight spec.rollout.steps[0].weight: the ramp starts at 30% of all sessions
+        hold-below-interval spec.rollout.steps: 1 of 2 steps are shorter than the check interval 1m
+        ");
+    }
+
+    #[test]
+    fn windows_that_all_start_high_are_found() {
+        let gates = "analysis: {metrics: [{name: success_rate, threshold: 90%, comparison: '>='}]}";
+        let windows = |day: u8, night: u8| {
+            lints(&format!(
+                "{{schedule: [{{window: '06:00-18:00 UTC', canaryWeight: {day}}}, {{window: '18:00-06:00 UTC', canaryWeight: {night}}}], {gates}}}"
+            ))
+        };
+        assert_eq!(
+            windows(30, 50),
+            "high-first-weight spec.rollout.schedule: every window starts at 30% of all sessions"
+        );
+        assert_eq!(windows(10, 50), "");
+    }
+
+    /// Every rule that a test of this crate or a user meets is explained.
+    #[test]
+    fn every_rule_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<&str> = RULES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names.len(), RULES.len());
+        // The parts below write their names as they find things; here each name stands once in the table besides.
+        let sources = [
+            include_str!("lint.rs"),
+            include_str!("lint/tools.rs"),
+            include_str!("lint/traffic.rs"),
+            include_str!("lint/windows.rs"),
+        ]
+        .concat();
+        for name in names {
+            let written = sources.matches(&format!("\"{name}\"")).count();
+            assert!(written >= 2, "nothing finds {name}");
+        }
     }
 
     /// The simulator shows what this is about: `a_margin_next_to_nothing_holds_half_of_all_equal_versions`.

@@ -11,6 +11,9 @@ use crate::plan::{Schedule, Window};
 use crate::units::Timestamp;
 use crate::weight::Weight;
 
+/// The year on whose days windows are looked at without a date: zones shift against each other during a
+/// year, and core does not know which year it is.
+pub(crate) const REFERENCE_YEAR: i16 = 2026;
 /// Days ahead in which the next border is looked for: a window that a clock change skips opens a day later.
 const DAYS_AHEAD: i32 = 3;
 /// Borders that are looked through for a change of weight: a week of the most windows has fewer.

@@ -3,15 +3,17 @@
 use std::fmt::Write as _;
 
 use super::{Field, MANIFEST, Mapping, Presence, Rule, Shape};
+use crate::lint::RULES;
 use crate::metric::{Better, Kind, Tier, Unit, aliases, catalogue};
 
-/// Every field with type, default, example and rule, as Markdown; then the catalogue of metrics.
+/// Every field with type, default, example and rule, as Markdown; then metrics and lint rules.
 pub fn reference() -> String {
     let mut text = String::new();
     for mapping in MANIFEST.all() {
         text.push_str(&section(mapping));
     }
     text.push_str(&metrics());
+    text.push_str(&lints());
     text
 }
 
@@ -110,6 +112,16 @@ fn between(rule: &Rule) -> String {
             format!("Any other `{field}` than `{is}` needs {}.", listed(needs))
         }
     }
+}
+
+fn lints() -> String {
+    let mut text = "\n## What `serin lint` warns of\n\nEach warning has the name of its rule, its place, and a hint.\n\n\
+                    | rule | what it finds |\n| --- | --- |\n"
+        .to_owned();
+    for (name, finds) in RULES {
+        writeln!(text, "| `{name}` | {finds} |").expect("a string takes everything");
+    }
+    text
 }
 
 fn metrics() -> String {

@@ -7,14 +7,11 @@ use super::walk::{Field, Spot, Walk};
 use crate::fields::{self, MOST_WINDOWS};
 use crate::manifest::Value;
 use crate::plan::{Schedule, Window};
+use crate::schedule::REFERENCE_YEAR;
 use crate::weight::Weight;
 
 /// Minutes of a day.
 const DAY: u16 = 1_440;
-
-/// The year on whose days windows of different zones are compared: zones shift against each other
-/// during a year, and core does not know which year it is.
-const REFERENCE_YEAR: i16 = 2026;
 
 /// Reads the list; outside all windows the weight is `otherwise`, and none is above `most`.
 pub(super) fn schedule(walk: &mut Walk, field: &Field<'_>, otherwise: Weight, most: Weight) -> Schedule {

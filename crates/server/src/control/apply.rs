@@ -7,7 +7,7 @@ use serde::Serialize;
 use serin_core::access::Scope;
 use serin_core::audit::{Action, AuditFact};
 use serin_core::ids::{Actor, PackName, Version};
-use serin_core::lint::{Lint, lint};
+use serin_core::lint::{Lint, lint, lint_tools};
 use serin_core::parse::{PackSource, Parsed, Problem, Problems, parse, to_json};
 use serin_core::plan::Plan;
 use serin_core::prompt::{Pack, PackChange, PackProblem, canonical};
@@ -150,11 +150,14 @@ fn read(manifest: &str) -> Result<Read, ApplyError> {
     let content_digest = prompts.as_ref().map_or_else(|| VERSION_ONLY.to_owned(), Pack::digest);
     let digests = Published { content_digest, plan_digest: plan_digest(manifest)? };
     let notes = prompts.iter().flat_map(|pack| pack.notes()).map(ToString::to_string);
-    let lints = lint(&plan)
-        .into_iter()
-        .map(|Lint { path, message, hint, .. }| format!("{path}: {message} (hint: {hint})"));
+    let lints = lint(&plan).into_iter().map(told);
     let warnings = warnings.iter().map(Problem::to_string).chain(lints).chain(notes).collect();
     Ok(Read { plan, prompts: prompts.map(Arc::new), digests, warnings })
+}
+
+fn told(lint: Lint) -> String {
+    let Lint { path, message, hint, .. } = lint;
+    format!("{path}: {message} (hint: {hint})")
 }
 
 /// The digest of everything in a manifest that says how a version is shipped.
@@ -184,8 +187,11 @@ impl Control {
         &self,
         managed: &mut Managed,
         request: Request<'_>,
-        read: Read,
+        mut read: Read,
     ) -> Result<Applied, ApplyError> {
+        if let (Some(stable), Some(new)) = (managed.prompts.get(&managed.state.stable), &read.prompts) {
+            read.warnings.extend(lint_tools(&read.plan, stable, new).into_iter().map(told));
+        }
         let known = self.store.version(&read.plan.pack, &read.plan.version).await?;
         let outcome = self.decide(Some(managed), known.as_ref(), request, &read)?;
         let applied = applied(&read, &outcome);

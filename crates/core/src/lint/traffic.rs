@@ -1,0 +1,95 @@
+//! Gates that the traffic cannot feed.
+
+use super::{ANALYSIS, Lint, add};
+use crate::forecast::{Forecast, Sees};
+use crate::plan::{Plan, StepPhase, Strategy};
+
+/// Looks over what a plan can show at some traffic; `forecast` is that of this plan.
+pub fn lint_traffic(plan: &Plan, forecast: &Forecast) -> Vec<Lint> {
+    let mut lints = Vec::new();
+    match plan.strategy {
+        Strategy::Immediate => return lints,
+        Strategy::Canary => {}
+    }
+    for (index, gate) in forecast.gates.iter().enumerate() {
+        let path = format!("{ANALYSIS}.metrics[{index}]");
+        let waiting = forecast.steps.iter().filter(|step| {
+            step.phase != StepPhase::Observing
+                && !step.fits
+                && step.needed > 0
+                && step.matured_in_hold < gate.needed
+        });
+        let waiting: Vec<_> = waiting.collect();
+        if let Some(step) = waiting.first() {
+            let ends = match forecast.expected_length {
+                Some(length) => format!("the rollout takes {length} instead of {}", forecast.planned_length),
+                None => "the rollout never ends".to_owned(),
+            };
+            let more = match waiting.len() - 1 {
+                0 => String::new(),
+                more => format!(", and so with {more} more"),
+            };
+            let message = format!(
+                "{} needs {} matured canary sessions and step {} ({} for {}) gets {}{more}: {ends}",
+                gate.metric,
+                gate.needed,
+                step.index + 1,
+                step.shown,
+                step.hold,
+                step.matured_in_hold,
+            );
+            let hint = "lengthen the steps, start at a higher weight, or lower `minSamples`; `serin plan` proposes steps that fit";
+            add(&mut lints, "unfed-gate", &path, message, hint);
+        }
+        let is_blind = gate.sights.iter().all(|sight| sight.harm.is_none());
+        if gate.sees != Sees::Literal && is_blind && !gate.sights.is_empty() {
+            let message = format!("{} sees no harm at all at this traffic, however large", gate.metric);
+            let hint = "lengthen the steps, loosen `confidence`, or gate on fewer metrics";
+            add(&mut lints, "blind-gate", &path, message, hint);
+        }
+    }
+    lints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forecast::Traffic;
+
+    fn found(rollout: &str, sessions_per_day: f64) -> Vec<String> {
+        let text = format!(
+            "apiVersion: omnia.altairalabs.ai/v1alpha1\nkind: PromptPack\nmetadata: {{name: p}}\n\
+             spec: {{version: 1.0.0, rollout: {rollout}}}"
+        );
+        let plan = crate::parse::parse(&text).unwrap_or_else(|problems| panic!("{problems}")).plan;
+        let traffic = Traffic::per_day(sessions_per_day).unwrap();
+        let lints = lint_traffic(&plan, &Forecast::new(&plan, &traffic, None));
+        lints.iter().map(|lint| format!("{} {}: {}", lint.rule, lint.path, lint.message)).collect()
+    }
+
+    const GATE: &str = "analysis: {metrics: [{name: success_rate, threshold: 90%, comparison: '>='}]}";
+
+    #[test]
+    fn a_gate_that_the_traffic_cannot_feed_is_found() {
+        let few = found(&format!("{{{GATE}}}"), 2_000.0);
+        insta::assert_snapshot!(few.join("\n"), @"unfed-gate spec.rollout.analysis.metrics[0]: success_rate needs 30 matured canary sessions and step 2 (10% for 5m) gets 0, and so with 7 more: the rollout takes 9h50m instead of 45m");
+        assert_eq!(found(&format!("{{{GATE}}}"), 2_000_000.0), Vec::<String>::new());
+        // Long steps gather the same sessions.
+        assert_eq!(found(&format!("{{stepInterval: 1d, {GATE}}}"), 2_000.0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_gate_that_sees_no_harm_is_found() {
+        let strict = "{steps: [{weight: 10, hold: 1h}, {weight: 100, hold: 1h}], analysis: {confidence: 99.99%, metrics: [{name: success_rate, threshold: 10%, comparison: '>=', minSamples: 1}]}}";
+        insta::assert_snapshot!(found(strict, 24.0).join("\n"), @r"
+        unfed-gate spec.rollout.analysis.metrics[0]: success_rate needs 1 matured canary sessions and step 2 (100% for 1h) gets 0: the rollout takes 7h42m instead of 2h
+        blind-gate spec.rollout.analysis.metrics[0]: success_rate sees no harm at all at this traffic, however large
+        ");
+    }
+
+    #[test]
+    fn a_rollout_without_gates_has_none_to_feed() {
+        assert_eq!(found("{}", 10.0), Vec::<String>::new());
+        assert_eq!(found("{strategy: immediate}", 10.0), Vec::<String>::new());
+    }
+}
