@@ -29,6 +29,7 @@ have_node() {
 }
 have_chromium() { [ -x /usr/bin/chromium ] || [ -x "${CHROMIUM:-}" ]; }
 have_npm() { command -v npm >/dev/null; }
+have_prometheus() { command -v prometheus >/dev/null; }
 # Debian keeps nginx in sbin, which is not on everyone's path.
 have_nginx() { PATH="$PATH:/usr/sbin" command -v nginx >/dev/null; }
 
@@ -44,6 +45,7 @@ describe() {
         npm) echo "npm (apt install npm, or with Node.js)" ;;
         chromium) echo "Chromium (apt install chromium, or its path in CHROMIUM)" ;;
         nginx) echo "nginx (apt install nginx)" ;;
+        prometheus) echo "Prometheus (apt install prometheus)" ;;
         alertmanager) echo "Alertmanager as prometheus-alertmanager (apt install prometheus-alertmanager)" ;;
     esac
 }
@@ -56,6 +58,7 @@ packages() {
         npm) echo npm ;;
         chromium) echo chromium ;;
         nginx) echo nginx ;;
+        prometheus) echo prometheus ;;
         alertmanager) echo prometheus-alertmanager ;;
     esac
 }
@@ -143,7 +146,7 @@ node_packages() { # node_packages DIRECTORY
 case ${1:-} in
     demo) require cargo cc ;;
     test)
-        require cargo cc python node npm alertmanager chromium
+        require cargo cc python node npm prometheus alertmanager chromium
         python_client
         receivers
         node_packages "$CLIENTS/node"

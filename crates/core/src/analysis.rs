@@ -24,6 +24,7 @@ use crate::aggregate::{Counters, Tally};
 use crate::evidence::{Baseline, metrics_of};
 use crate::ids::SegmentName;
 use crate::metric::{Better, Kind, Metric, MetricName, Signal, Tier};
+use crate::outside::Outside;
 use crate::plan::{Comparison, Decision, GateRule, Plan, ProgressWhen};
 use crate::rollout::{Active, HoldCause};
 use crate::routing::Variant;
@@ -50,6 +51,8 @@ pub struct Evidence {
     pub baseline_candidate: Option<Baseline>,
     /// Whether the break-glass file names the pack.
     pub forced_stable: bool,
+    /// What outside providers measured for the gates that ask them.
+    pub outside: BTreeMap<MetricName, Outside>,
 }
 
 /// One value for each variant.
@@ -420,6 +423,11 @@ pub fn judge(plan: &Plan, active: &Active, seen: Sight<'_>, now: Timestamp) -> A
     };
     judge_metrics(&mut analysis, plan, active, &scope, alpha);
     several.hold(&mut analysis, plan, active);
+    if !seen.unmeasured.is_empty() {
+        let told = seen.unmeasured.iter().map(|(metric, why)| format!("{metric}: {why}"));
+        let reason = told.collect::<Vec<_>>().join("; ");
+        analysis.holds.insert(HoldCause::ProviderUnreachable, reason);
+    }
     let ratio = SampleRatio::of(&split_counts(seen.assigned));
     if ratio.is_mismatch() {
         let reason = format!(

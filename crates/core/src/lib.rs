@@ -18,6 +18,7 @@ pub mod lint;
 pub mod manifest;
 pub mod metric;
 pub mod observation;
+pub mod outside;
 pub mod pack;
 pub mod parse;
 pub mod plan;

@@ -279,7 +279,7 @@ mod tests {
         no-gates spec.rollout.analysis: no metric decides: the rollout advances by the clock, only Degraded metrics hold it
         "#);
         insta::assert_snapshot!(
-            lints("{analysis: {metrics: [{name: sentiment_avg, threshold: 0.1, comparison: '>=', decision: point, maturity: 10m}, {name: depth, threshold: 4, comparison: <=, provider: prometheus}]}}"),
+            lints("{analysis: {metrics: [{name: sentiment_avg, threshold: 0.1, comparison: '>=', decision: point, maturity: 10m}, {name: depth, threshold: 4, comparison: <=, provider: prometheus, query: depth}]}}"),
             @r#"
             low-tier-gate spec.rollout.analysis.metrics[0]: sentiment_avg is noisy and easily gamed, yet it may roll back
             point-decision spec.rollout.analysis.metrics[0]: sentiment_avg is judged by its last point estimate, which rolls back 99.8% of healthy canaries at 1 session/s

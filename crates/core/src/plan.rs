@@ -206,6 +206,18 @@ pub struct Gate {
     pub budget: f64,
     /// Where the numbers come from.
     pub provider: String,
+    /// What an outside provider is asked; see [`crate::outside`].
+    pub query: Option<String>,
+}
+
+/// The provider of everything that Serin measures itself.
+pub const BUILTIN: &str = "builtin";
+
+impl Gate {
+    /// Whether the numbers come from somebody else.
+    pub fn is_outside(&self) -> bool {
+        self.provider != BUILTIN
+    }
 }
 
 /// What a gate requires.

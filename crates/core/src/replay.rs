@@ -201,6 +201,9 @@ pub struct Seen {
     /// The last interval, for the gates that are read literally.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub recent: BTreeMap<MetricName, RecentReading>,
+    /// Metrics that an outside provider could not measure, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unmeasured: BTreeMap<MetricName, String>,
     /// What was counted: in a record since the check before, at the check itself since the start.
     pub counted: Counted,
 }
@@ -209,6 +212,7 @@ impl Seen {
     /// What a check sees that is made now, counted since the start.
     pub fn of(plan: &Plan, rollout: &Rollout, active: &Active, evidence: &Evidence) -> Self {
         let before = active.last_check.as_ref();
+        let sight = Sight::of(plan, evidence);
         Self {
             weights: rollout.weights().to_vec(),
             has_baseline: active.baseline.is_some(),
@@ -218,7 +222,8 @@ impl Seen {
             degraded: before.map(|check| check.degraded.clone()).unwrap_or_default(),
             waived_segments: active.waived_segments.clone(),
             degraded_segments: before.map(|check| check.degraded_segments.clone()).unwrap_or_default(),
-            recent: Sight::of(plan, evidence).recent,
+            recent: sight.recent,
+            unmeasured: sight.unmeasured,
             counted: Counted::of(evidence),
         }
     }
@@ -328,7 +333,8 @@ fn repeated(
     };
     let (cells, assigned) = (counted.cells(), counted.assigned());
     let metrics = by_point_estimates(plan, &analysis.metrics);
-    let sight = Sight { cells: &cells, assigned: &assigned, recent: seen.recent.clone(), metrics };
+    let (recent, unmeasured) = (seen.recent.clone(), seen.unmeasured.clone());
+    let sight = Sight { cells: &cells, assigned: &assigned, recent, unmeasured, metrics };
     let again = judge(plan, &active, sight, analysis.at);
     Ok(Analysis { number: analysis.number, ..again })
 }

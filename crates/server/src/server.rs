@@ -15,6 +15,7 @@ use crate::api::ofrep::Ofrep;
 use crate::api::{Parts, Recent, control_plane, data_plane};
 use crate::auth::{Auth, FirstKeyError, KeyRing, first_key, random};
 use crate::clock::Clock;
+use crate::control::measure::Measurer;
 use crate::control::{Control, LoadError, Salts};
 use crate::errors::Chain;
 use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, Upstream, UpstreamError, UpstreamSettings};
@@ -112,6 +113,9 @@ pub enum StartError {
     /// What is stored cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The way to the metric providers cannot be set up.
+    #[error("could not set up TLS for the metric providers: {0}")]
+    MetricProviders(#[source] std::io::Error),
     /// The way to the provider cannot be set up.
     #[error(transparent)]
     Provider(#[from] UpstreamError),
@@ -174,6 +178,9 @@ impl Server {
         let (samples, sampling) = Samples::start(settings.samples.clone(), store.clone());
         let mut gateway_settings = gateway_settings(settings, ids.clone());
         gateway_settings.samples = samples.is_on().then(|| Arc::clone(&samples));
+        control.measure_with(
+            Measurer::new(settings.metric_providers.clone()).map_err(StartError::MetricProviders)?,
+        );
         let gateway = Arc::new(Gateway::new(resolver, upstream, gateway_settings));
         let base = settings.control.public_url.as_deref();
         let links = Arc::new(Links::open(&settings.data_dir, base, settings.notify.link_lifetime)?);

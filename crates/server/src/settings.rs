@@ -5,6 +5,7 @@
 
 mod keys;
 mod notify;
+mod providers;
 mod read;
 mod samples;
 
@@ -21,6 +22,7 @@ use serin_core::units::{HoldFor, InvalidDuration};
 use self::read::Reader;
 use crate::api::ofrep::{Origin, PromptText};
 use crate::auth::{SettingsKey, hash_of};
+use crate::control::measure::MetricProvider;
 use crate::gateway::{BaseUrl, Prices, Secret, SystemMessage};
 use crate::notify::receiver::NotifySettings;
 use crate::samples::SampleSettings;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub provider: ProviderSettings,
     /// What tokens cost, by model.
     pub prices: Prices,
+    /// Outside providers of metrics, by the names that manifests use.
+    pub metric_providers: BTreeMap<String, MetricProvider>,
     /// Contacts and facts that wait for the store at most.
     pub ingest_queue: usize,
     /// How long raw observations are kept.
@@ -294,6 +298,7 @@ impl Settings {
             control,
             provider,
             prices: reader.prices("prices"),
+            metric_providers: providers::read(reader),
             ingest_queue: reader.value("ingest.queue", None, "65536", |text| count(text, 1_000, 10_000_000)),
             retention: reader.value("retention", None, "7d", |text| {
                 let retention = duration(text)?;

@@ -94,7 +94,16 @@ fn point_comparison(gate: &Gate, scope: &Scope<'_>, blank: GateReading) -> GateR
         return scope.without_comparison(blank);
     }
     let Some(recent) = scope.seen().recent.get(&gate.metric.name) else { return blank };
-    let margin = scope.baseline.and_then(|b| b.metrics.get(&gate.metric.name)).and_then(|c| c.margin);
+    let margin = match gate.rule {
+        // Nothing of an outside metric is frozen: its margin follows stable's value of the moment.
+        GateRule::NotWorseThanStable { max_regression } if gate.is_outside() => match max_regression {
+            Regression::Relative(share) => recent.stable.map(|stable| stable.abs() * share),
+            Regression::Absolute(margin) => Some(margin),
+        },
+        GateRule::NotWorseThanStable { .. } | GateRule::Threshold { .. } => {
+            scope.baseline.and_then(|b| b.metrics.get(&gate.metric.name)).and_then(|c| c.margin)
+        }
+    };
     let values = (recent.stable, recent.canary, margin);
     let (Some(stable), Some(canary), Some(margin)) = values else { return blank };
     let worse = match comparison_of(&gate.rule, &gate.metric) {

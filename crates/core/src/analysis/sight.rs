@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Assigned, Cell, Evidence, MetricReading, compare};
 use crate::metric::MetricName;
+use crate::outside::Outside;
 use crate::plan::{Decision, Plan};
 
 /// What one check is decided on, besides the plan and the state of the rollout.
@@ -17,6 +18,8 @@ pub struct Sight<'a> {
     pub assigned: &'a [Assigned],
     /// The last interval, for the gates that are read literally.
     pub recent: BTreeMap<MetricName, RecentReading>,
+    /// Metrics that an outside provider could not measure, and why.
+    pub unmeasured: BTreeMap<MetricName, String>,
     /// Every metric that has data, judged by its point estimates alone.
     pub metrics: Vec<MetricReading>,
 }
@@ -36,7 +39,7 @@ impl<'a> Sight<'a> {
     /// Reduces everything seen to what a plan reads of it.
     pub fn of(plan: &Plan, evidence: &'a Evidence) -> Self {
         let literal = plan.analysis.gates.iter().filter(|gate| match gate.decision {
-            Decision::Point => true,
+            Decision::Point => !gate.is_outside(),
             Decision::Evidence => false,
         });
         let (stable, canary) = (&evidence.recent.stable, &evidence.recent.canary);
@@ -48,10 +51,28 @@ impl<'a> Sight<'a> {
             };
             (gate.metric.name.clone(), reading)
         });
+        let mut recent: BTreeMap<MetricName, RecentReading> = recent.collect();
+        let mut unmeasured = BTreeMap::new();
+        for gate in plan.analysis.gates.iter().filter(|gate| gate.is_outside()) {
+            let name = gate.metric.name.clone();
+            match evidence.outside.get(&name) {
+                Some(Outside::Measured { stable, canary }) => {
+                    let reading = RecentReading { stable: *stable, canary: Some(*canary), canary_samples: 0 };
+                    recent.insert(name, reading);
+                }
+                Some(Outside::Unmeasured(why)) => {
+                    unmeasured.insert(name, why.clone());
+                }
+                None => {
+                    unmeasured.insert(name, format!("{} was not asked", gate.provider));
+                }
+            }
+        }
         Self {
             cells: &evidence.cells,
             assigned: &evidence.assigned,
-            recent: recent.collect(),
+            recent,
+            unmeasured,
             metrics: compare(plan, &evidence.shown),
         }
     }

@@ -36,6 +36,9 @@ pub(crate) const LONGEST_TEXT: usize = 1_024;
 /// The longest name of a provider, in bytes.
 pub(crate) const LONGEST_PROVIDER: usize = 63;
 
+/// The longest query of an outside provider, in bytes.
+pub(crate) const LONGEST_QUERY: usize = 4_096;
+
 /// The most failed checks in a row that a manifest can ask for.
 pub(crate) const MOST_FAILURES: u64 = 1_000;
 

@@ -7,8 +7,8 @@ use super::Shape::{
     Text, Threshold, Truth, Version, Weight,
 };
 use super::{
-    Field, LONGEST_PROVIDER, LONGEST_TEXT, MOST_FAILURES, MOST_GATES, MOST_OUTCOMES, MOST_SAMPLES,
-    MOST_SEGMENTS, MOST_STEPS, MOST_WINDOWS, Mapping, Presence, Shape,
+    Field, LONGEST_PROVIDER, LONGEST_QUERY, LONGEST_TEXT, MOST_FAILURES, MOST_GATES, MOST_OUTCOMES,
+    MOST_SAMPLES, MOST_SEGMENTS, MOST_STEPS, MOST_WINDOWS, Mapping, Presence, Shape,
 };
 use crate::parse::{API_VERSION, KIND};
 use crate::segment::LONGEST_EXPRESSION;
@@ -468,7 +468,14 @@ pub static GATE: Mapping = Mapping {
             Text { longest: LONGEST_PROVIDER },
             Default("builtin"),
             "prometheus",
-            "Where the numbers come from.",
+            "Where the numbers come from: `builtin`, or a name of `metricProviders` in the settings of the server.",
+        ),
+        field(
+            "query",
+            Text { longest: LONGEST_QUERY },
+            Optional("`builtin` needs none; every other provider does"),
+            r#"sum(rate(errors_total{version="{{version}}"}[5m]))"#,
+            "What an outside provider is asked, once for each side that the gate needs. `{{pack}}`, `{{rollout}}`, `{{stable}}`, `{{canary}}`, `{{version}}` and `{{variant}}` are filled in, the last two with the side that is measured.",
         ),
     ],
     rules: &[

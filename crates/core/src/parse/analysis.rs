@@ -1,16 +1,16 @@
 //! `spec.rollout.analysis`: what is measured and what it decides.
 
 use super::walk::{Field, Fields, Walk};
-use crate::fields::{self, LONGEST_PROVIDER, MOST_FAILURES, MOST_GATES, MOST_OUTCOMES, MOST_SAMPLES};
+use crate::fields::{
+    self, LONGEST_PROVIDER, LONGEST_QUERY, MOST_FAILURES, MOST_GATES, MOST_OUTCOMES, MOST_SAMPLES,
+};
 use crate::metric::{self, Better, Kind, Metric, MetricName, Resolved, Signal, Tier, Unit};
-use crate::plan::{AnalysisPlan, Comparison, Decision, Gate, GateRule, OnDegraded, Regression};
+use crate::outside;
+use crate::plan::{AnalysisPlan, BUILTIN, Comparison, Decision, Gate, GateRule, OnDegraded, Regression};
 use crate::units::HoldFor;
 
 /// Matured canary sessions in a step below which a gate reads no data, unless the manifest says otherwise.
 const MIN_SAMPLES: u64 = 30;
-
-/// The provider of everything that Serin measures itself.
-const BUILTIN: &str = "builtin";
 
 /// The comparisons as written.
 const COMPARISONS: [(&str, Comparison); 4] = [
@@ -139,6 +139,19 @@ fn gates(walk: &mut Walk, field: &Field<'_>, custom: &[Metric]) -> Vec<Gate> {
             let message = format!("a gate on {} of this kind is already listed", gate.metric.name);
             walk.error_with_hint(&item.spot, message, "keep the stricter one");
         }
+        // Readings go by the name of their metric.
+        let is_other = |earlier: &Gate| {
+            earlier.metric.name == gate.metric.name
+                && (earlier.provider != gate.provider || (gate.is_outside() && earlier.query != gate.query))
+        };
+        if gates.iter().any(is_other) {
+            let message = format!("another gate on {} takes it from elsewhere", gate.metric.name);
+            walk.error_with_hint(
+                &item.spot,
+                message,
+                "give the one of the outside provider a name of its own",
+            );
+        }
         gates.push(gate);
     }
     gates
@@ -190,6 +203,7 @@ fn gate(walk: &mut Walk, item: &Field<'_>, custom: &[Metric]) -> Option<Gate> {
         }
         (None, false) => Decision::Point,
     };
+    let query = query(walk, &fields, &provider, rule);
     let min_samples = fields.get("minSamples").and_then(|field| walk.whole_number(&field, 1, MOST_SAMPLES));
     let maturity = fields.get("maturity").and_then(|field| walk.duration(&field));
     let budget = fields.get("weight").and_then(|field| {
@@ -206,7 +220,31 @@ fn gate(walk: &mut Walk, item: &Field<'_>, custom: &[Metric]) -> Option<Gate> {
         maturity,
         budget: budget.unwrap_or(1.0),
         provider,
+        query,
     })
+}
+
+/// Reads what an outside provider is asked.
+fn query(walk: &mut Walk, fields: &Fields<'_>, provider: &str, rule: Option<GateRule>) -> Option<String> {
+    if provider == BUILTIN {
+        if let Some(field) = fields.get("query") {
+            let hint = "name the provider that is asked, as the server's settings call it, or remove it";
+            walk.error_with_hint(&field.key(), "`query` belongs to an outside `provider`", hint);
+        }
+        return None;
+    }
+    let example = r#"'sum(rate(errors_total{version="{{version}}"}[5m]))'"#;
+    let field = walk.require(fields, "query", example)?;
+    let query = walk.text(&field, LONGEST_QUERY)?;
+    let compares = matches!(rule, Some(GateRule::NotWorseThanStable { .. }));
+    match outside::problem(&query, compares) {
+        Some(problem) => {
+            let hint = format!("it may hold {}", outside::placeholders());
+            walk.error_with_hint(&field.spot, problem, hint);
+            None
+        }
+        None => Some(query),
+    }
 }
 
 /// Finds the metric of a name; else tells message and hint.

@@ -11,6 +11,7 @@ mod commit;
 mod draining;
 mod force;
 pub mod journal;
+pub mod measure;
 mod observe;
 pub mod order;
 mod remind;
@@ -19,8 +20,8 @@ pub mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use serin_core::ids::{PackName, Version};
 use serin_core::pack::PackState;
@@ -35,6 +36,7 @@ pub use self::commit::NotCommitted;
 pub use self::force::FILE as FORCE_STABLE_FILE;
 use self::force::Forced;
 use self::journal::Journal;
+use self::measure::Measurer;
 use self::run::SWEPT_TWICE;
 use crate::clock::Clock;
 use crate::resolve::Resolver;
@@ -56,6 +58,8 @@ pub struct Control {
     packs: RwLock<BTreeMap<PackName, Arc<Mutex<Managed>>>>,
     events: broadcast::Sender<Event>,
     left: draining::Counted,
+    /// Asks outside providers; without one, what only they know cannot be measured.
+    measurer: OnceLock<Measurer>,
     /// What is counted on the way.
     pub counts: ControlCounts,
 }
@@ -161,6 +165,7 @@ impl Control {
             packs: RwLock::default(),
             events: broadcast::channel(256).0,
             left: draining::Counted::default(),
+            measurer: OnceLock::new(),
             counts: ControlCounts::default(),
         });
         for stored in control.store.packs().await? {
@@ -184,6 +189,12 @@ impl Control {
             })
             .await?;
         Ok(control)
+    }
+
+    /// Asks these providers from now on for what outside gates want to know; the first call counts.
+    pub fn measure_with(&self, measurer: Measurer) {
+        // A second call comes from nobody.
+        let _ = self.measurer.set(measurer);
     }
 
     /// Tells of everything that happens from now on.

@@ -1,17 +1,22 @@
 //! The control loop: looks at every active rollout when it is due.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serin_core::ids::PackName;
+use serin_core::metric::MetricName;
+use serin_core::outside::Outside;
+use serin_core::plan::Gate;
 use serin_core::replay::Seen;
 use serin_core::routing::{Pin, seconds};
 use serin_core::tick::{Tick, next_due, tick};
 use serin_core::units::{HoldFor, Timestamp};
+use tokio::sync::Mutex;
 
-use super::Control;
 use super::commit::{Beside, NotCommitted};
+use super::{Control, Managed};
 use crate::errors::Chain;
 use crate::store::{Batch, Touch};
 
@@ -56,6 +61,8 @@ impl Control {
     /// [`NotCommitted`] when the store fails or somebody else was first; nothing changes then.
     pub async fn tick_pack(&self, pack: &PackName) -> Result<(), NotCommitted> {
         let Some(managed) = self.managed(pack).await else { return Ok(()) };
+        // Asked before anything is locked: a provider that hangs keeps no order waiting.
+        let outside = self.outside(pack, &managed).await;
         let mut managed = managed.lock().await;
         for transitions in 0..MOST_TRANSITIONS {
             let now = self.clock.now();
@@ -68,9 +75,10 @@ impl Control {
                 return Ok(());
             }
             self.counts.ticks.fetch_add(1, Ordering::Relaxed);
-            let evidence = self.evidence(&managed, rollout, now).await.inspect_err(|_| {
+            let mut evidence = self.evidence(&managed, rollout, now).await.inspect_err(|_| {
                 self.counts.store_failures.fetch_add(1, Ordering::Relaxed);
             })?;
+            evidence.outside = outside.clone();
             match tick(&managed.state, &managed.plan, &evidence, now) {
                 Tick::Idle { .. } => return Ok(()),
                 Tick::Transition(transition) => {
@@ -81,6 +89,23 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    /// What outside providers measure for a check that is due.
+    async fn outside(&self, pack: &PackName, managed: &Mutex<Managed>) -> BTreeMap<MetricName, Outside> {
+        let (plan, rollout) = {
+            let managed = managed.lock().await;
+            let due = next_due(&managed.state, &managed.plan).is_some_and(|due| self.clock.now() >= due);
+            let asks = managed.plan.analysis.gates.iter().any(Gate::is_outside);
+            match managed.state.active() {
+                Some((rollout, _)) if due && asks => (Arc::clone(&managed.plan), rollout.clone()),
+                Some(_) | None => return BTreeMap::new(),
+            }
+        };
+        match self.measurer.get() {
+            Some(measurer) => measurer.measure(pack, &plan, &rollout).await,
+            None => BTreeMap::new(),
+        }
     }
 
     /// Sweeps expired pins and removes rows past their retention, now and then.

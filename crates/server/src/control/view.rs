@@ -12,7 +12,7 @@ use serin_core::analysis::{
 use serin_core::ids::{PackName, RolloutId, Version};
 use serin_core::metric::MetricName;
 use serin_core::pack::PackState;
-use serin_core::plan::Plan;
+use serin_core::plan::{Gate, Plan};
 use serin_core::replay::{Replay, replay};
 use serin_core::rollout::Rollout;
 use serin_core::tick::next_due;
@@ -136,7 +136,18 @@ impl Control {
         plan: &Plan,
     ) -> Result<Measured, StoreError> {
         let evidence = self.seen(&managed.cohorts, rollout).await?;
-        let now = rollout.active().map(|active| analyze(plan, active, &evidence, self.clock.now()));
+        let mut now = rollout.active().map(|active| analyze(plan, active, &evidence, self.clock.now()));
+        if let Some(now) = &mut now
+            && plan.analysis.gates.iter().any(Gate::is_outside)
+        {
+            // Nobody is asked for a look: what the last check heard is shown.
+            let last = self.store.checks(&rollout.id, 1).await?.pop();
+            let gates = plan.analysis.gates.iter().zip(&mut now.gates).filter(|(gate, _)| gate.is_outside());
+            for (gate, reading) in gates {
+                let heard = last.iter().flat_map(|check| &check.gates).find(|g| g.metric == gate.metric.name);
+                *reading = heard.cloned().unwrap_or_else(|| reading.clone());
+            }
+        }
         // The status of a rollout that is over is the one of its last check.
         let metrics = match &now {
             Some(analysis) => analysis.metrics.clone(),

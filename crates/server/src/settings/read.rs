@@ -148,6 +148,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What the file says about a setting that no variable can say.
+    pub(super) fn node(&mut self, setting: &str) -> Option<Node> {
+        self.asked.insert(setting.to_owned());
+        self.leaves.get(setting).map(|(node, _)| node.clone())
+    }
+
     /// Reads one setting that may be absent, with its origin.
     pub(super) fn optional(&mut self, setting: &str) -> Option<(String, String)> {
         let (text, origin) = self.written(setting)?;
@@ -265,12 +271,6 @@ impl<'a> Reader<'a> {
     pub(super) fn variable(&mut self, variable: &str) -> Option<String> {
         self.known_variables.insert(variable.to_owned());
         self.variables.get(variable).filter(|text| !text.is_empty()).cloned()
-    }
-
-    /// What the file says of a setting that is more than one value or a list of values.
-    pub(super) fn node(&mut self, setting: &str) -> Option<Node> {
-        self.asked.insert(setting.to_owned());
-        self.leaves.get(setting).map(|(node, _)| node.clone())
     }
 
     /// Reads the prices of models: `MODEL: {input, cached, output}` in US dollars for a million tokens.

@@ -12,6 +12,7 @@ mod notify;
 mod ofrep;
 mod otlp;
 mod problems;
+mod prometheus;
 mod publishing;
 mod receiver;
 mod samples;

@@ -286,10 +286,14 @@ fn gates_need_a_metric_and_one_rule() {
         analysis.metrics[0].weight: "0" is no share above 0, such as 2 or 50%
         analysis.metrics[0].maturity: "5" has no unit (write 5m for 5 minutes or 5s for 5 seconds)
         "#);
-    insta::assert_snapshot!(gate("{name: queue_depth, compareTo: stable, maxRegression: 2, provider: prometheus, decision: evidence}"), @r#"
+    insta::assert_snapshot!(gate("{name: queue_depth, compareTo: stable, maxRegression: 2, provider: prometheus, decision: evidence, query: 'v{{version}}'}"), @r#"
         analysis.metrics[0].name: no metric is called "queue_depth" (name a built-in metric, or declare it in `analysis.outcomes`)
         analysis.metrics[0].decision: provider "prometheus" gives no sessions to weigh as evidence (use `decision: point`, or leave it out)
         "#);
+    insta::assert_snapshot!(gate("{name: queue_depth, threshold: 5, comparison: '<=', provider: prom}"), @r#"analysis.metrics[0].query: missing field (add `query: 'sum(rate(errors_total{version="{{version}}"}[5m]))'`)"#);
+    insta::assert_snapshot!(gate("{name: queue_depth, threshold: 5, comparison: '<=', provider: prom, query: 'depth{{verson}}'}"), @"analysis.metrics[0].query: {{verson}} stands for nothing in a query (it may hold {{pack}}, {{rollout}}, {{stable}}, {{canary}}, {{version}}, {{variant}})");
+    insta::assert_snapshot!(gate("{name: error_rate, compareTo: stable, maxRegression: 1pp, provider: prom, query: errors}"), @"analysis.metrics[0].query: the query asks the same of stable and canary: it holds neither {{version}} nor {{variant}} (it may hold {{pack}}, {{rollout}}, {{stable}}, {{canary}}, {{version}}, {{variant}})");
+    insta::assert_snapshot!(gate("{name: error_rate, threshold: 5%, comparison: '<=', query: errors}"), @"analysis.metrics[0].query: `query` belongs to an outside `provider` (name the provider that is asked, as the server's settings call it, or remove it)");
     insta::assert_snapshot!(gate("{name: error_rate, threshold: 5%, comparison: '<='}\n  - {name: error_rate, threshold: 4%, comparison: '<'}"), @"analysis.metrics[1]: a gate on error_rate of this kind is already listed (keep the stricter one)");
 }
 

@@ -235,7 +235,7 @@ fn every_field_of_analysis_reaches_the_plan() {
     - {name: latency_p99, compareTo: stable, maxRegression: 200ms, decision: point}
     - {name: user_satisfaction_avg, compareTo: stable, maxRegression: 0.2}
     - {name: basket, threshold: 20, comparison: '>'}
-    - {name: cpu_seconds, threshold: 4.5, comparison: <=, provider: prometheus}
+    - {name: cpu_seconds, threshold: 4.5, comparison: <=, provider: prometheus, query: cpu_seconds}
 progress: {when: evidence, margin: 2pp, maxHold: 2h, deadline: 7d}
 sessions: {idleTimeout: 10m, maxLifetime: 1d, onRollback: drain, onPromote: move}
 onRevert: canary";
