@@ -8,6 +8,7 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serin_core::audit::Noted;
 use serin_core::ids::PackName;
 use serin_core::prompt::Pack;
 use serin_server::api::guard::ACTOR;
@@ -27,6 +28,9 @@ const DEFAULT_SERVER: &str = "http://127.0.0.1:8981";
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an answer may take that is read in pieces.
+const LONG_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// The most characters of a value that a difference shows.
 const DIFF_WIDTH: usize = 2_000;
@@ -238,9 +242,24 @@ impl Client {
         self.get("audit", &query).await
     }
 
-    /// Checks the hash chain of the audit log.
-    pub(crate) async fn audit_verify(&self) -> Result<AuditVerified, Told> {
-        self.get("audit/verify", &[]).await
+    /// Checks the audit log, also against an entry that was noted elsewhere.
+    pub(crate) async fn audit_verify(&self, noted: Option<Noted>) -> Result<AuditVerified, Told> {
+        let noted = noted.map(|noted| noted.to_string());
+        let query: Vec<_> = noted.as_deref().map(|noted| ("noted", noted)).into_iter().collect();
+        self.get("audit/verify", &query).await
+    }
+
+    /// Exports the audit log behind an entry, in pieces.
+    pub(crate) async fn audit_export(&self, after: u64) -> Result<Pieces<'_>, Told> {
+        let request = self.request(Method::GET, "audit/export", &[("after", &after.to_string())])?;
+        let response =
+            request.timeout(LONG_TIMEOUT).send().await.map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            let status = response.status();
+            let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+            return Err(self.refused(status, &text));
+        }
+        Ok(Pieces { client: self, response })
     }
 
     /// All keys.
@@ -326,6 +345,23 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<(StatusCode, String), Told> {
+        let mut request = self.request(method, path, query)?;
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        Ok((status, text))
+    }
+
+    /// A request with the key and the name of whoever asks.
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<reqwest::RequestBuilder, Told> {
         let base = self.base.as_str().trim_end_matches('/');
         let mut url = Url::parse(&format!("{base}/api/v1/{path}"))
             .map_err(|error| Told::new(format!("could not ask for {path:?}: {error}")))?;
@@ -339,22 +375,20 @@ impl Client {
         if let Some(actor) = &self.actor {
             request = request.header(ACTOR, actor);
         }
-        if let Some(body) = body {
-            request = request.json(body);
+        Ok(request)
+    }
+
+    fn refused(&self, status: StatusCode, text: &str) -> Told {
+        let mut told = refused(status, text);
+        if status == StatusCode::UNAUTHORIZED {
+            told.hints = vec![self.key.hint()];
         }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = response.status();
-        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
-        Ok((status, text))
+        told
     }
 
     fn read<T: DeserializeOwned>(&self, status: StatusCode, text: &str) -> Result<T, Told> {
         if !status.is_success() {
-            let mut told = refused(status, text);
-            if status == StatusCode::UNAUTHORIZED {
-                told.hints = vec![self.key.hint()];
-            }
-            return Err(told);
+            return Err(self.refused(status, text));
         }
         serde_json::from_str(text).map_err(|error| {
             Told::new(format!("could not read the answer of {}: {error}", self.base))
@@ -373,6 +407,24 @@ impl Client {
         }
         Told::new(format!("could not reach server {server}: {cause}"))
             .hint("start one with `serin serve`, or name yours with --server or SERIN_SERVER")
+    }
+}
+
+/// An answer that is read in pieces.
+pub(crate) struct Pieces<'c> {
+    client: &'c Client,
+    response: reqwest::Response,
+}
+
+impl Pieces<'_> {
+    /// The next piece; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Told> {
+        let piece = self.response.chunk().await;
+        piece.map(|piece| piece.map(Vec::from)).map_err(|error| {
+            let told = self.client.unreachable(&error);
+            Told::new(format!("the answer broke off: {}", told.message))
+                .hint("the server's log tells why; nothing that was written is complete")
+        })
     }
 }
 

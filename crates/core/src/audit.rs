@@ -1,5 +1,7 @@
 //! The facts that a transition produces, and the hash chain over them.
 
+mod export;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,10 @@ use serde_json::Value;
 
 use crate::ids::{Actor, RolloutId};
 use crate::units::Timestamp;
+
+pub use self::export::{
+    EXPORT_FORMAT, ExportProblem, Exported, Verifier, export_end, export_head, export_line,
+};
 
 /// What stands for the pack in entries that concern the whole server.
 pub const WHOLE_SERVER: &str = "*";
@@ -97,6 +103,58 @@ impl fmt::Display for Action {
     }
 }
 
+/// By which way something was caused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Serin did it by itself.
+    Serin,
+    /// Somebody who showed a key to the API: the command line, a pipeline.
+    Key,
+    /// Somebody who is signed in to the dashboard.
+    Dashboard,
+    /// Whoever reached an open server on its own machine.
+    Open,
+    /// Whoever opened a signed link.
+    Link,
+    /// An alert from outside.
+    Alert,
+    /// Whoever owns the data directory.
+    DataDirectory,
+}
+
+impl Source {
+    /// The word that is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Serin => "serin",
+            Self::Key => "key",
+            Self::Dashboard => "dashboard",
+            Self::Open => "open",
+            Self::Link => "link",
+            Self::Alert => "alert",
+            Self::DataDirectory => "data_directory",
+        }
+    }
+}
+
+/// By which way something was caused, and with which key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The way.
+    pub source: Source,
+    /// The id of the key that was shown; nothing where none was.
+    #[serde(default)]
+    pub key: Option<String>,
+}
+
+impl Origin {
+    /// A way on which no key is shown.
+    pub const fn without_key(source: Source) -> Self {
+        Self { source, key: None }
+    }
+}
+
 /// One fact worth keeping for good.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditFact {
@@ -124,8 +182,11 @@ impl ChainHash {
     /// The hash before the first entry.
     pub const GENESIS: Self = Self([0; 32]);
 
-    /// Reads 64 hexadecimal digits.
+    /// Reads 64 hexadecimal digits as they are written: in lower case.
     pub fn parse(text: &str) -> Option<Self> {
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return None;
+        }
         blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
     }
 }
@@ -151,6 +212,10 @@ pub struct AuditEntry {
     pub revision: u64,
     /// Who caused it.
     pub actor: String,
+    /// By which way; nothing in entries of the first form, which did not tell.
+    pub source: Option<String>,
+    /// The id of the key that was shown.
+    pub key: Option<String>,
     /// What happened.
     pub action: String,
     /// Why, in words.
@@ -166,6 +231,7 @@ pub struct AuditEntry {
 impl AuditEntry {
     /// Links a fact to the chain behind the entry `prev_seq` with hash `prev`; the pack may be [`WHOLE_SERVER`].
     pub fn link(prev_seq: u64, prev: ChainHash, pack: &str, fact: &AuditFact) -> Self {
+        let origin = fact.actor.origin();
         let mut entry = Self {
             seq: prev_seq + 1,
             at_us: fact.at.as_microsecond(),
@@ -173,6 +239,8 @@ impl AuditEntry {
             rollout: fact.rollout.as_ref().map(ToString::to_string),
             revision: fact.revision,
             actor: fact.actor.to_string(),
+            source: Some(origin.source.as_str().to_owned()),
+            key: origin.key,
             action: fact.action.to_string(),
             reason: fact.reason.clone(),
             evidence: fact.evidence.to_string(),
@@ -183,19 +251,44 @@ impl AuditEntry {
         entry
     }
 
-    /// BLAKE3 over the hash before and every field, each with its length, in the order of declaration.
+    /// BLAKE3 over the hash before and every field.
+    ///
+    /// The second form covers, in this order and after a context of its own: the hash before; number, time and
+    /// revision as 8 bytes each, little end first; pack, rollout, actor, source, key, action, reason and evidence,
+    /// each as a byte that says whether it is there, its length in 8 bytes, and its bytes. The first form, which knew
+    /// neither source nor key, had no context and no such byte.
     pub fn computed_hash(&self) -> ChainHash {
-        let mut hasher = blake3::Hasher::new();
+        let is_first_form = self.source.is_none();
+        let mut hasher = if is_first_form {
+            blake3::Hasher::new()
+        } else {
+            blake3::Hasher::new_derive_key("serin audit entry, form 2")
+        };
         hasher.update(&self.prev.0);
         hasher.update(&self.seq.to_le_bytes());
         hasher.update(&self.at_us.to_le_bytes());
         hasher.update(&self.revision.to_le_bytes());
-        let rollout = self.rollout.as_deref().unwrap_or("");
-        for text in [&*self.pack, rollout, &self.actor, &self.action, &self.reason, &self.evidence] {
+        let (source, key) = (self.source.as_deref(), self.key.as_deref());
+        let mut fields = vec![Some(&*self.pack), self.rollout.as_deref(), Some(&*self.actor)];
+        if !is_first_form {
+            fields.extend([source, key]);
+        }
+        fields.extend([&self.action, &self.reason, &self.evidence].map(|text| Some(&**text)));
+        for field in fields {
+            if !is_first_form {
+                hasher.update(&[u8::from(field.is_some())]);
+            }
+            let text = field.unwrap_or("");
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text.as_bytes());
         }
         ChainHash(*hasher.finalize().as_bytes())
+    }
+
+    /// Whether the entry says something that its hash does not cover.
+    fn says_more_than_its_hash(&self) -> bool {
+        // In the first form, no rollout and an empty one look alike; no rollout has an empty id.
+        self.source.is_none() && (self.key.is_some() || self.rollout.as_deref() == Some(""))
     }
 }
 
@@ -216,6 +309,108 @@ pub enum BrokenChain {
     /// An entry was changed.
     #[error("audit entry {0} was changed after it was written")]
     Changed(u64),
+    /// Entries are missing at the end, or were added behind it.
+    #[error("the audit log ends with entry {found}; the last one that was written is {written}")]
+    WrongEnd {
+        /// The last entry that is there; 0 for none.
+        found: u64,
+        /// The last entry that was written.
+        written: u64,
+    },
+    /// An entry is not the one that somebody noted elsewhere.
+    #[error("audit entry {0} is not the one that was noted: the log was written anew")]
+    NotAsNoted(u64),
+    /// What somebody noted elsewhere is not there.
+    #[error("audit entry {0}, which was noted, is not in the log")]
+    NotedMissing(u64),
+    /// The database contradicts itself where it keeps the log.
+    #[error("the database is damaged where it keeps the audit log: {0}")]
+    Damaged(String),
+}
+
+/// The number and hash of an entry, noted where nobody who can write to the log can change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted {
+    /// The number.
+    pub seq: u64,
+    /// The hash.
+    pub hash: ChainHash,
+}
+
+impl Noted {
+    /// What stands before the first entry.
+    pub const GENESIS: Self = Self { seq: 0, hash: ChainHash::GENESIS };
+
+    /// Reads `NUMBER:HASH`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (seq, hash) = text.split_once(':')?;
+        Some(Self { seq: seq.parse().ok()?, hash: ChainHash::parse(hash)? })
+    }
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.hash)
+    }
+}
+
+/// Follows a chain from one entry to the next.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    last: Noted,
+    noted: Option<Noted>,
+}
+
+impl Chain {
+    /// A chain that goes on behind `after`, and must hold what was noted.
+    ///
+    /// # Errors
+    /// [`BrokenChain`] when what was noted is `after` itself with another hash.
+    pub fn new(after: Noted, noted: Option<Noted>) -> Result<Self, BrokenChain> {
+        match noted {
+            Some(noted) if noted.seq == after.seq && noted.hash != after.hash => {
+                Err(BrokenChain::NotAsNoted(noted.seq))
+            }
+            // What was noted lies before: nothing can be said about it.
+            noted => Ok(Self { last: after, noted: noted.filter(|noted| noted.seq != after.seq) }),
+        }
+    }
+
+    /// Takes the next entry.
+    ///
+    /// # Errors
+    /// [`BrokenChain`] names the entry that does not follow or was changed.
+    pub fn follow(&mut self, entry: &AuditEntry) -> Result<(), BrokenChain> {
+        verify_link(self.last.seq, self.last.hash, entry)?;
+        self.last = Noted { seq: entry.seq, hash: entry.hash };
+        match self.noted {
+            Some(noted) if noted.seq == entry.seq => {
+                self.noted = None;
+                if noted.hash == entry.hash { Ok(()) } else { Err(BrokenChain::NotAsNoted(noted.seq)) }
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The last entry that was taken.
+    pub fn last(&self) -> Noted {
+        self.last
+    }
+
+    /// Compares the end with the last entry that was written.
+    ///
+    /// # Errors
+    /// [`BrokenChain`] when the chain ends elsewhere, or what was noted never came.
+    pub fn end(&self, written: Noted) -> Result<(), BrokenChain> {
+        let found = self.last;
+        if found.seq != written.seq {
+            return Err(BrokenChain::WrongEnd { found: found.seq, written: written.seq });
+        }
+        if found.hash != written.hash {
+            return Err(BrokenChain::Changed(found.seq));
+        }
+        self.noted.map_or(Ok(()), |noted| Err(BrokenChain::NotedMissing(noted.seq)))
+    }
 }
 
 /// Checks that an entry follows the one before and was not changed.
@@ -229,70 +424,11 @@ pub fn verify_link(prev_seq: u64, prev: ChainHash, entry: &AuditEntry) -> Result
     if entry.prev != prev {
         return Err(BrokenChain::Unlinked(entry.seq));
     }
-    if entry.hash != entry.computed_hash() {
+    if entry.hash != entry.computed_hash() || entry.says_more_than_its_hash() {
         return Err(BrokenChain::Changed(entry.seq));
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chain(n: u64) -> Vec<AuditEntry> {
-        let (mut seq, mut prev) = (0, ChainHash::GENESIS);
-        (0..n)
-            .map(|i| {
-                let fact = AuditFact {
-                    at: Timestamp::from_second(1_800_000_000).unwrap(),
-                    rollout: None,
-                    revision: i,
-                    actor: Actor::serin(),
-                    action: Action::StepEntered,
-                    reason: format!("step {i}"),
-                    evidence: serde_json::json!({"weight": 10}),
-                };
-                let entry = AuditEntry::link(seq, prev, "support", &fact);
-                (seq, prev) = (entry.seq, entry.hash);
-                entry
-            })
-            .collect()
-    }
-
-    fn verify(entries: &[AuditEntry]) -> Result<(), BrokenChain> {
-        let (mut seq, mut prev) = (0, ChainHash::GENESIS);
-        for entry in entries {
-            verify_link(seq, prev, entry)?;
-            (seq, prev) = (entry.seq, entry.hash);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_change_of_any_field_breaks_the_chain_and_is_named() {
-        assert_eq!(verify(&chain(5)), Ok(()));
-        type Tamper = fn(&mut AuditEntry);
-        let tampers: [Tamper; 8] = [
-            |e| e.at_us += 1,
-            |e| e.pack.push('x'),
-            |e| e.rollout = Some("r".to_owned()),
-            |e| e.revision += 1,
-            |e| e.actor.push('x'),
-            |e| e.action.push('x'),
-            |e| e.reason.push('x'),
-            |e| e.evidence.push(' '),
-        ];
-        for tamper in tampers {
-            let mut entries = chain(5);
-            tamper(&mut entries[2]);
-            assert_eq!(verify(&entries), Err(BrokenChain::Changed(3)));
-        }
-        let mut entries = chain(5);
-        entries[2].reason.push('x');
-        entries[2].hash = entries[2].computed_hash();
-        assert_eq!(verify(&entries), Err(BrokenChain::Unlinked(4)));
-        let mut entries = chain(5);
-        entries.remove(2);
-        assert_eq!(verify(&entries), Err(BrokenChain::Missing { expected: 3, found: 4 }));
-    }
-}
+mod tests;

@@ -1,8 +1,11 @@
 //! Names and identities, parsed once and trusted afterwards.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::audit::{Origin, Source};
 
 /// Why a name, version or key was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -224,32 +227,74 @@ impl PackTag {
     }
 }
 
-/// Whoever caused something: a person, a pipeline, or Serin itself.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Actor(String);
+/// Who causes something: a person, a pipeline, or Serin itself.
+///
+/// An actor who has just come also knows by which way; where actors are kept, only the name is. Two actors are the
+/// same when their names are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Actor {
+    name: String,
+    origin: Option<Arc<Origin>>,
+}
 
 impl Actor {
     /// The actor of every automatic decision.
     pub fn serin() -> Self {
-        Self("serin".to_owned())
+        Self { name: "serin".to_owned(), origin: None }
     }
 
     /// A named person or pipeline; control characters are dropped and the name is cut at 120 characters.
     pub fn named(name: &str) -> Self {
         let name: String = name.chars().filter(|c| !c.is_control()).take(120).collect();
-        Self(if name.trim().is_empty() { "unknown".to_owned() } else { name })
+        let name = if name.trim().is_empty() { "unknown".to_owned() } else { name };
+        Self { name, origin: None }
+    }
+
+    /// The same actor, who came by a way.
+    #[must_use]
+    pub fn by(self, origin: Origin) -> Self {
+        Self { origin: Some(Arc::new(origin)), ..self }
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    /// By which way they came; an actor who was read from the data directory came by that.
+    pub fn origin(&self) -> Origin {
+        match &self.origin {
+            Some(origin) => Origin::clone(origin),
+            None if *self == Self::serin() => Origin::without_key(Source::Serin),
+            None => Origin::without_key(Source::DataDirectory),
+        }
+    }
+}
+
+impl PartialEq for Actor {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Actor {}
+
+impl From<String> for Actor {
+    fn from(name: String) -> Self {
+        Self { name, origin: None }
+    }
+}
+
+impl From<Actor> for String {
+    fn from(actor: Actor) -> Self {
+        actor.name
     }
 }
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.name)
     }
 }
 

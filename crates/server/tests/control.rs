@@ -233,7 +233,7 @@ async fn a_healthy_canary_reaches_everyone_row_by_row() {
     }
     let view = house.view().await;
     assert_eq!(view.state.stable.to_string(), "2.4.0");
-    assert!(house.control.store().verify_audit().await.unwrap() > 10);
+    assert!(house.control.store().verify_audit(None).await.unwrap().seq > 10);
 }
 
 #[tokio::test]
@@ -311,7 +311,7 @@ async fn bug_08_of_two_control_loops_one_wins_and_nothing_happens_twice() {
     revisions.sort();
     revisions.dedup();
     assert_eq!(revisions.len(), all, "no event twice");
-    house.control.store().verify_audit().await.unwrap();
+    house.control.store().verify_audit(None).await.unwrap();
 }
 
 #[tokio::test]

@@ -299,7 +299,7 @@ async fn report(client: &Client, bad: &RolloutView, traffic: &Traffic) -> anyhow
     }
     entries.retain(|entry| entry.rollout.as_deref() == Some(bad.id.as_str()));
     anstream::println!("{}", indented(&audit::entries(&entries)));
-    let verified = client.audit_verify().await?;
+    let verified = client.audit_verify(None).await?;
     if verified.intact {
         detail(&format!("the log is a hash chain, and intact: {} entries", verified.entries.unwrap_or(0)));
     }

@@ -65,6 +65,7 @@ const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/api/v1/oncall", One(Read)),
     ("GET", "/api/v1/audit", One(Read)),
     ("GET", "/api/v1/audit/verify", One(Read)),
+    ("GET", "/api/v1/audit/export", One(Read)),
     ("GET", "/api/v1/stream", One(Read)),
     ("GET", "/api/v1/notify/receivers", One(Keys)),
     ("POST", "/api/v1/notify/receivers/{receiver}/test", One(Keys)),

@@ -25,11 +25,11 @@ use super::overview::{closest, worst};
 use super::read::{NoParams, Params, limit, rollout_id};
 use super::recent::{Look, MaxAge};
 use super::rollouts::summaries;
-use super::types::{AuditPage, AuditVerified, OncallCanary, OncallCommand, OncallView, StreamEvent};
+use super::types::{AuditPage, OncallCanary, OncallCommand, OncallView, StreamEvent};
 use crate::control::Event as Change;
 use crate::notify::message::commands_of_canary;
 use crate::snapshot::PackSnapshot;
-use crate::store::{AuditFilter, RolloutFilter, VerifyError};
+use crate::store::{AuditFilter, RolloutFilter};
 
 /// How far on-call looks back.
 const LOOK_BACK: HoldFor = HoldFor::from_hours(24);
@@ -111,25 +111,6 @@ pub(super) async fn log(
     };
     let entries = entries.iter().filter(is_seen).map(Into::into).collect();
     Ok(Json(AuditPage { entries, next_after, next_before }))
-}
-
-/// Checks every link of the audit log.
-#[utoipa::path(
-    get, path = "/audit/verify", tag = "audit",
-    responses((status = 200, description = "Whether the log is the one that was written.", body = AuditVerified)),
-)]
-pub(super) async fn verify(
-    State(app): State<App>,
-    _: Params<NoParams>,
-) -> Result<Json<AuditVerified>, ApiError> {
-    match app.control.store().verify_audit().await {
-        Ok(entries) => Ok(Json(AuditVerified { intact: true, entries: Some(entries), problem: None })),
-        Err(VerifyError::Broken(broken)) => {
-            tracing::error!(error = %broken, "the audit log is not the one that was written: {broken}");
-            Ok(Json(AuditVerified { intact: false, entries: None, problem: Some(broken.to_string()) }))
-        }
-        Err(VerifyError::Store(error)) => Err(error.into()),
-    }
 }
 
 /// Shows what is in canary, what ended within the last 24 hours, and what is forced.

@@ -5,13 +5,14 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serin_core::access::{Permission, Scope};
+use serin_core::audit::{Origin, Source};
 use serin_core::ids::{Actor, PackName};
 
 use super::App;
 use super::error::ApiError;
 use super::guard::{ACTOR, not_permitted, outside_of_scope};
 use super::read::pack_name;
-use crate::auth::Caller;
+use crate::auth::{Caller, Via};
 
 /// Whoever sent a request that needed a permission.
 pub(super) struct Asker(pub(super) Caller);
@@ -25,6 +26,11 @@ impl Asker {
     /// Refuses a pack outside of the scope.
     pub(super) fn needs_pack(&self, pack: &PackName) -> Result<(), ApiError> {
         if self.0.sees(pack) { Ok(()) } else { Err(outside_of_scope(&self.0, pack.as_str())) }
+    }
+
+    /// 403: what is asked for reaches beyond the scope.
+    pub(super) fn outside(&self, what: &str) -> ApiError {
+        outside_of_scope(&self.0, what)
     }
 
     /// The packs that there are and that may be seen.
@@ -89,7 +95,8 @@ impl<S: Sync> FromRequestParts<S> for By {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let key = parts.extensions.get::<Caller>().and_then(|caller| caller.name.as_deref());
+        let caller = parts.extensions.get::<Caller>();
+        let key = caller.and_then(|caller| caller.name.as_deref());
         let given = match parts.headers.get(ACTOR) {
             None => None,
             Some(value) => Some(
@@ -97,11 +104,22 @@ impl<S: Sync> FromRequestParts<S> for By {
                     .map_err(|_| ApiError::bad_request("actor", format!("header {ACTOR} is no UTF-8")))?,
             ),
         };
-        Ok(Self(match (key, given.filter(|given| !given.trim().is_empty())) {
+        let actor = match (key, given.filter(|given| !given.trim().is_empty())) {
             (Some(key), Some(given)) if given != key => Actor::named(&format!("{key} (for {given})")),
             (Some(key), _) => Actor::named(key),
             (None, Some(given)) => Actor::named(given),
             (None, None) => Actor::named("unknown"),
-        }))
+        };
+        Ok(Self(actor.by(origin(caller))))
     }
+}
+
+/// By which way somebody came.
+fn origin(caller: Option<&Caller>) -> Origin {
+    let source = match caller.map(|caller| caller.via) {
+        Some(Via::Key) => Source::Key,
+        Some(Via::Session) => Source::Dashboard,
+        Some(Via::Open) | None => Source::Open,
+    };
+    Origin { source, key: caller.and_then(|caller| caller.key.clone()) }
 }

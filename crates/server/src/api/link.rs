@@ -13,6 +13,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serin_core::audit::{Origin, Source};
 use serin_core::ids::Actor;
 
 use super::App;
@@ -64,7 +65,7 @@ pub(super) async fn carry_out(State(app): State<App>, Path(token): Path<String>)
         Ok(grant) => grant,
         Err(page) => return page,
     };
-    let actor = Actor::named(&format!("link to {}", grant.to));
+    let actor = Actor::named(&format!("link to {}", grant.to)).by(Origin::without_key(Source::Link));
     let reason = format!("rolled back with the link in the message about event {}", grant.event);
     let carried = match app.control.roll_back_only(&grant.rollout, &actor, &reason).await {
         Ok(carried) => carried,

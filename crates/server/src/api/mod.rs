@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod audit_proof;
 mod caller;
 pub mod error;
 pub mod events;
@@ -153,7 +154,8 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(samples::of_pack))
         .routes(routes!(audit::oncall))
         .routes(routes!(audit::log))
-        .routes(routes!(audit::verify))
+        .routes(routes!(audit_proof::verify))
+        .routes(routes!(audit_proof::export))
         .routes(routes!(audit::stream))
         .routes(routes!(notify::receivers))
         .routes(routes!(notify::test))

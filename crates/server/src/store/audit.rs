@@ -1,6 +1,6 @@
 //! The audit log: append only, each entry chained to the one before.
 
-use serin_core::audit::{AuditEntry, AuditFact, BrokenChain, ChainHash, verify_link};
+use serin_core::audit::{AuditEntry, AuditFact, BrokenChain, Chain, ChainHash, Noted};
 use serin_core::ids::{PackName, RolloutId};
 
 use super::Store;
@@ -37,7 +37,7 @@ const PAGE: u32 = 1_000;
 macro_rules! listed {
     ($pack:literal, $order:literal) => {
         concat!(
-            "SELECT seq, at, pack, rollout, revision, actor, action, reason, evidence, prev, hash FROM audit \
+            "SELECT seq, at, pack, rollout, revision, actor, action, reason, evidence, prev, hash, source, key_id FROM audit \
              WHERE seq > $1 AND seq < $2 AND ",
             $pack,
             " AND ($4 IS NULL OR rollout = $4) AND ($5 IS NULL OR actor = $5) AND ($6 IS NULL OR action = $6) \
@@ -88,41 +88,69 @@ impl Store {
         tail(&rows).during(READ, &"*")
     }
 
-    /// Checks every link of the audit log and tells how many entries it holds.
+    /// The last entry that was written, as it was noted beside the log.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn audit_head(&self) -> Result<Noted, StoreError> {
+        let rows = self.db.fetch(HEAD, args![]).await.during(READ, &"*")?;
+        let (seq, hash) = tail(&rows).during(READ, &"*")?;
+        Ok(Noted { seq, hash })
+    }
+
+    /// Checks every entry of the audit log, its end, that it holds what was `noted` elsewhere, and that its
+    /// indexes say the same; tells the last entry.
     ///
     /// # Errors
     /// [`VerifyError::Broken`] names the first entry that is not the one that was written.
-    pub async fn verify_audit(&self) -> Result<u64, VerifyError> {
-        let (mut seq, mut hash) = (0, ChainHash::GENESIS);
+    pub async fn verify_audit(&self, noted: Option<Noted>) -> Result<Noted, VerifyError> {
+        let mut chain = Chain::new(Noted::GENESIS, noted)?;
+        let mut after = i64::MIN;
         loop {
-            let nothing = None::<String>;
-            let args = args![
-                seq,
-                i64::MAX,
-                nothing.clone(),
-                nothing.clone(),
-                nothing.clone(),
-                nothing,
-                i64::from(PAGE)
-            ];
-            let rows = self.db.fetch(OF_ALL, args).await.during(READ, &"*")?;
-            if rows.is_empty() {
-                return Ok(seq);
-            }
+            let args = args![after, i64::from(PAGE)];
+            let rows = self.db.fetch(EVERYTHING, args).await.during(READ, &"*")?;
             for row in &rows {
-                let entry = match entry(row) {
-                    Ok(entry) => entry,
-                    // What does not read back as an entry is not what was written.
-                    Err(_) => return Err(VerifyError::Broken(BrokenChain::Changed(seq + 1))),
-                };
-                verify_link(seq, hash, &entry)?;
-                (seq, hash) = (entry.seq, entry.hash);
+                // What does not read back as an entry is not what was written.
+                let entry = entry(row).map_err(|_| BrokenChain::Changed(chain.last().seq + 1))?;
+                chain.follow(&entry)?;
+            }
+            match rows.last() {
+                Some(last) => {
+                    after = last.int(0).map_err(|_| BrokenChain::Changed(chain.last().seq + 1))?;
+                }
+                None if self.ends_with(&chain).await? => break,
+                // Something was written since the last row was read.
+                None => {}
             }
         }
+        match self.db.damage_of("audit").await.during(READ, &"*")? {
+            None => Ok(chain.last()),
+            Some(damage) => Err(BrokenChain::Damaged(damage).into()),
+        }
+    }
+
+    /// Whether a chain ends where the log does; an error when it should and does not.
+    async fn ends_with(&self, chain: &Chain) -> Result<bool, VerifyError> {
+        let last = chain.last();
+        let rows = self.db.fetch(HEAD, args![]).await.during(READ, &"*")?;
+        let lost = BrokenChain::WrongEnd { found: last.seq, written: 0 };
+        let (seq, hash) = tail(&rows).map_err(|_| lost)?;
+        let behind = i64::try_from(last.seq).unwrap_or(i64::MAX);
+        if seq > last.seq
+            && !self.db.fetch(EVERYTHING, args![behind, 1_i64]).await.during(READ, &"*")?.is_empty()
+        {
+            return Ok(false);
+        }
+        chain.end(Noted { seq, hash })?;
+        Ok(true)
     }
 }
 
 const TAIL: &str = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
+const HEAD: &str = "SELECT seq, hash FROM audit_head WHERE one = 1";
+/// Also rows that no entry can have.
+const EVERYTHING: &str = "SELECT seq, at, pack, rollout, revision, actor, action, reason, evidence, prev, hash, source, key_id \
+                          FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2";
 
 /// Links facts to the end of the chain, inside the transaction that makes them true.
 pub(super) async fn append(
@@ -130,15 +158,16 @@ pub(super) async fn append(
     pack: &str,
     facts: &[AuditFact],
 ) -> Result<Vec<AuditEntry>, StoreError> {
-    let rows = tx.fetch(TAIL, args![]).await.during(APPEND, &pack)?;
+    // Not behind the last row: entries that somebody took away at the end leave a gap.
+    let rows = tx.fetch(HEAD, args![]).await.during(APPEND, &pack)?;
     let (mut seq, mut prev) = tail(&rows).during(APPEND, &pack)?;
     let mut entries = Vec::with_capacity(facts.len());
     for fact in facts {
         let entry = AuditEntry::link(seq, prev, pack, fact);
         (seq, prev) = (entry.seq, entry.hash);
         let sql = "INSERT INTO audit \
-                   (seq, at, pack, rollout, revision, actor, action, reason, evidence, prev, hash) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+                   (seq, at, pack, rollout, revision, actor, action, reason, evidence, prev, hash, source, key_id) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
         let args = args![
             entry.seq,
             entry.at_us,
@@ -151,9 +180,16 @@ pub(super) async fn append(
             entry.evidence.as_str(),
             entry.prev.to_string(),
             entry.hash.to_string(),
+            entry.source.clone(),
+            entry.key.clone(),
         ];
         tx.execute(sql, args).await.during(APPEND, &pack)?;
         entries.push(entry);
+    }
+    if !facts.is_empty() {
+        let sql = "INSERT INTO audit_head (one, seq, hash) VALUES (1, $1, $2) \
+                   ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash";
+        tx.execute(sql, args![seq, prev.to_string()]).await.during(APPEND, &pack)?;
     }
     Ok(entries)
 }
@@ -182,5 +218,7 @@ fn entry(row: &Row) -> Result<AuditEntry, Cause> {
         evidence: row.text(8)?,
         prev: chain_hash(row, 9)?,
         hash: chain_hash(row, 10)?,
+        source: row.maybe_text(11)?,
+        key: row.maybe_text(12)?,
     })
 }

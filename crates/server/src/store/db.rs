@@ -114,6 +114,19 @@ impl Db {
         }
     }
 
+    /// Where the engine finds a table and its indexes to contradict each other; nothing when they do not.
+    ///
+    /// The name is one of ours: it is part of the statement.
+    pub(super) async fn damage_of(&self, table: &'static str) -> Result<Option<String>, sqlx::Error> {
+        match self {
+            Self::Sqlite { readers, .. } => {
+                let sql = sqlx::AssertSqlSafe(format!("PRAGMA integrity_check({table})"));
+                let said: String = sqlx::query_scalar(sql).fetch_one(readers).await?;
+                Ok((said != "ok").then_some(said))
+            }
+        }
+    }
+
     /// Closes every connection, once what uses them has ended.
     pub(super) async fn close(&self) {
         match self {
@@ -171,6 +184,7 @@ fn migrations() -> Migrator {
         simple(1, "start", include_str!("migrations/0001_start.sql")),
         simple(2, "replay", include_str!("migrations/0002_replay.sql")),
         simple(6, "samples", include_str!("migrations/0006_samples.sql")),
+        simple(8, "audit_head", include_str!("migrations/0008_audit_head.sql")),
         simple(10, "keys", include_str!("migrations/0010_keys.sql")),
         simple(12, "notify", include_str!("migrations/0012_notify.sql")),
     ])

@@ -4,6 +4,7 @@ mod commits;
 mod files;
 mod folding;
 mod ingest;
+mod tampering;
 mod writes;
 
 use std::path::PathBuf;

@@ -103,7 +103,7 @@ async fn segments_get_the_canary_stage_by_stage_and_are_counted_one_by_one() {
     let beta = &measured.segments[1].reading;
     let success = beta.metrics.iter().find(|metric| metric.metric.as_str() == "success_rate").unwrap();
     assert!(beta.sessions.canary > 60 && success.canary.is_some_and(|rate| rate > 0.9), "{success:?}");
-    house.control.store().verify_audit().await.unwrap();
+    house.control.store().verify_audit(None).await.unwrap();
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn each_change_of_weight_at_a_border_is_committed_and_audited() {
             "2026-11-02T11:00:00Z 50%"
         ]
     );
-    house.control.store().verify_audit().await.unwrap();
+    house.control.store().verify_audit(None).await.unwrap();
 }
 
 /// FIELD bug 8, with a schedule: two control loops on one store at a border of two windows.
@@ -184,7 +184,7 @@ async fn bug_08_of_two_control_loops_one_changes_the_weight_at_a_border() {
         let (_, _) = tokio::join!(house.control.tick_pack(&ours), twin.control.tick_pack(&theirs));
     }
     assert_eq!(facts(&house, Action::WeightChanged).await, ["window 10:00-11:00 UTC: 30%"]);
-    house.control.store().verify_audit().await.unwrap();
+    house.control.store().verify_audit(None).await.unwrap();
 }
 
 /// A run of a plan, quarter of an hour by quarter of an hour, with orders on the way; restarted where asked.

@@ -25,6 +25,12 @@ pub struct AuditEntryView {
     pub revision: u64,
     /// Who caused it.
     pub actor: String,
+    /// By which way: `serin`, `key`, `dashboard`, `open`, `link`, `alert` or `data_directory`; absent in entries of old.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// The id of the key that was shown.
+    #[serde(default)]
+    pub key: Option<String>,
     /// What happened, such as `step_entered`.
     pub action: String,
     /// Why, in words.
@@ -45,6 +51,8 @@ impl From<&AuditEntry> for AuditEntryView {
             rollout: entry.rollout.clone(),
             revision: entry.revision,
             actor: entry.actor.clone(),
+            source: entry.source.clone(),
+            key: entry.key.clone(),
             action: entry.action.clone(),
             reason: entry.reason.clone(),
             evidence: serde_json::from_str(&entry.evidence).unwrap_or_default(),
@@ -72,6 +80,9 @@ pub struct AuditVerified {
     pub intact: bool,
     /// Entries that were checked; absent when the log is broken.
     pub entries: Option<u64>,
+    /// The last entry as `NUMBER:HASH`: note it elsewhere, and a later check can be held against it.
+    #[serde(default)]
+    pub last: Option<String>,
     /// What is wrong; absent when the log is intact.
     pub problem: Option<String>,
 }
