@@ -10,7 +10,7 @@ mod reading;
 
 use serde_json::Value;
 
-use licence::{LICENCES, permits};
+use licence::{Policy, permits};
 use reading::{
     Kind, TIDY, Tree, cargo, code_spans, dependencies, has_word_starting, lines_where, section, words,
 };
@@ -453,32 +453,25 @@ fn no_file_says_where_packages_are_downloaded() {
     accepts(rule, "ui/package-lock.json", "{\"packages\": {\"a\": {\"integrity\": \"x\"}}}");
 }
 
-/// Crates that must not come in, not even through others.
-const BANNED_CRATES: &[(&str, &str)] = &[
-    ("openssl-sys", "needs the machine's OpenSSL; TLS is rustls"),
-    ("native-tls", "another TLS beside rustls"),
-    ("aws-lc-rs", "a second cryptography library that needs cmake; rustls runs on ring"),
-    ("aws-lc-sys", "a second cryptography library that needs cmake; rustls runs on ring"),
-    ("serde_yaml", "archived; YAML is read by serde-saphyr"),
-];
-
 #[test]
 fn dependencies_have_known_licences_and_none_is_banned() {
-    fn rule(metadata: &Value) -> Vec<String> {
+    // cargo-deny reads the same file, where it is installed.
+    let policy = Policy::read(include_str!("../../../deny.toml"));
+    let rule = |metadata: &Value| -> Vec<String> {
         let mut broken = Vec::new();
         for package in metadata["packages"].as_array().into_iter().flatten() {
             let name = package["name"].as_str().unwrap_or_default();
             match package["license"].as_str() {
-                Some(licence) if permits(licence, LICENCES) => {}
+                Some(licence) if permits(licence, &policy.licences) => {}
                 Some(licence) => broken.push(format!("{name}: licence {licence} is not on the list")),
                 None => broken.push(format!("{name}: declares no licence")),
             }
-            if let Some((_, reason)) = BANNED_CRATES.iter().find(|(banned, _)| *banned == name) {
+            if let Some((_, reason)) = policy.banned.iter().find(|(banned, _)| *banned == name) {
                 broken.push(format!("{name} is banned: {reason}"));
             }
         }
         broken
-    }
+    };
     // Only what is built on this platform: nothing else needs to have been downloaded.
     let about = cargo(&["-vV"]);
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).expect("cargo -vV names the host");

@@ -1,19 +1,29 @@
-//! Which licences the dependencies may have.
+//! Which licences the dependencies may have, and what must not be among them.
 
-/// Licences that Apache-2.0 software may be built on without further duties than keeping the notices.
-pub(crate) const LICENCES: &[&str] = &[
-    "Apache-2.0",
-    "Apache-2.0 WITH LLVM-exception",
-    "BSD-2-Clause",
-    "BSD-3-Clause",
-    "BSL-1.0",
-    "CDLA-Permissive-2.0", // webpki-roots: the certificates are data
-    "ISC",
-    "MIT",
-    "MIT-0", // MIT without the duty to keep the notice
-    "Unicode-3.0",
-    "Zlib",
-];
+/// What `deny.toml` says.
+pub(crate) struct Policy<'t> {
+    /// The licences that are allowed.
+    pub(crate) licences: Vec<&'t str>,
+    /// The crates that must not come in, not even through others, each with the reason.
+    pub(crate) banned: Vec<(&'t str, &'t str)>,
+}
+
+impl<'t> Policy<'t> {
+    /// Reads the lists `allow` and `deny`: one item a line, in quotes.
+    pub(crate) fn read(text: &'t str) -> Self {
+        let list = |name: &str| -> Vec<&'t str> {
+            let head = format!("{name} = [");
+            let items = text.lines().skip_while(|line| *line != head).skip(1);
+            items.take_while(|line| *line != "]").collect()
+        };
+        let quoted = |line: &'t str| line.split('"').skip(1).step_by(2).collect::<Vec<_>>();
+        let licences: Vec<&str> = list("allow").into_iter().map(|line| quoted(line)[0]).collect();
+        let banned: Vec<_> =
+            list("deny").into_iter().map(|line| (quoted(line)[0], quoted(line)[1])).collect();
+        assert!(licences.len() > 5 && banned.len() > 3, "the lists of deny.toml are not read");
+        Self { licences, banned }
+    }
+}
 
 /// Whether an SPDX expression can be met by allowed licences alone (the old `A/B` means `A OR B`).
 pub(crate) fn permits(expression: &str, allowed: &[&str]) -> bool {

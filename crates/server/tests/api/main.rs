@@ -8,6 +8,7 @@ mod guards;
 mod in_flight;
 mod lifecycle;
 mod link;
+mod matrix;
 mod notify;
 mod ofrep;
 mod otlp;
