@@ -9,10 +9,12 @@ use serin_core::units::HoldFor;
 use serin_server::api::types::{AppliedOutcome, AppliedView, GateState, PackDetail, RolloutView};
 
 use crate::api::{ApplyOptions, Client, ServerArgs};
-use crate::manifest_file::load;
+use crate::junit::{Case, Outcome, ReportFile, ReportForm, document};
+use crate::live::Live;
+use crate::manifest_file::{Loaded, load};
 use crate::status_view;
 use crate::terminal::{GOOD, LOOK, STRONG, TRIAL, paint};
-use crate::told::Exit;
+use crate::told::{Exit, Told};
 use crate::wait::wait;
 
 /// Publish a manifest; a new version of a known pack starts as a canary
@@ -39,6 +41,9 @@ pub(crate) struct ApplyArgs {
     /// Why; kept in the audit log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Write a report to a file too: junit=FILE, json=FILE or markdown=FILE. May be repeated
+    #[arg(long = "report", value_name = "FORM=FILE", value_parser = ReportFile::parse, requires = "wait")]
+    reports: Vec<ReportFile>,
     /// How to write the result
     #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]
     output: ApplyOutput,
@@ -69,6 +74,9 @@ pub(crate) async fn run(args: &ApplyArgs) -> anyhow::Result<Exit> {
     for warning in &loaded.warnings {
         anstream::eprintln!("{warning}\n");
     }
+    for report in &args.reports {
+        report.prepare()?;
+    }
     let client = Client::new(&args.server)?;
     if loaded.pack.is_some() {
         let stable = client.stable_prompts(&loaded.plan.pack).await?;
@@ -78,7 +86,10 @@ pub(crate) async fn run(args: &ApplyArgs) -> anyhow::Result<Exit> {
     }
     let options =
         ApplyOptions { dry_run: args.dry_run, restart: args.restart, reason: args.reason.as_deref() };
-    let applied = client.apply(&loaded.json, options).await?;
+    let applied = match client.apply(&loaded.json, options).await {
+        Ok(applied) => applied,
+        Err(told) => return Err(args.report_failure(&loaded, told)?.into()),
+    };
     if args.output == ApplyOutput::Text {
         announce(&applied);
     }
@@ -91,29 +102,115 @@ pub(crate) async fn run(args: &ApplyArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
 
-    let mut last = String::new();
-    let pack = &loaded.plan.pack;
-    let seen = wait(&client, pack, Some(&applied.version), args.timeout, |detail| {
-        let Some(rollout) = &detail.rollout else { return };
-        // One line for each change; the age of a check is none.
-        let line = status_view::line(rollout);
-        if line != last && args.output == ApplyOutput::Text {
-            anstream::println!("{}", line);
-            last = line;
-        }
-    })
-    .await?;
+    let mut shown = Shown::new(args.output == ApplyOutput::Text);
+    let seen =
+        wait(&client, &loaded.plan.pack, Some(&applied.version), args.timeout, |pack| shown.show(pack));
+    let seen = match seen.await {
+        Ok(seen) => seen,
+        Err(told) => return Err(args.report_failure(&loaded, told)?.into()),
+    };
     let exit = seen.exit.unwrap_or(Exit::TimedOut);
     let rollout = seen.pack.rollout.as_ref();
     match args.output {
-        ApplyOutput::Text => anstream::println!("\n{}", outcome(&seen.pack, exit)),
-        ApplyOutput::Json => println!(
-            "{:#}",
-            json!({ "applied": applied, "outcome": word(exit), "exit_code": exit as u8, "rollout": rollout })
-        ),
+        ApplyOutput::Text => shown.end(&outcome(&seen.pack, exit)),
+        ApplyOutput::Json => print!("{}", data(&applied, rollout, exit)),
         ApplyOutput::Junit => print!("{}", junit(&applied, rollout, exit)),
     }
+    args.write_reports(&applied, rollout, exit)?;
     Ok(exit)
+}
+
+impl ApplyArgs {
+    /// Writes an error into every report, so that a pipeline reads there why there is no more in it.
+    fn report_failure(&self, loaded: &Loaded, told: Told) -> Result<Told, Told> {
+        let (pack, version) = (&loaded.plan.pack, &loaded.plan.version);
+        let name = format!("{pack} {version}");
+        let why = format!("{}: {}", word(Exit::Failed), told.message);
+        for report in &self.reports {
+            let text = match report.form {
+                ReportForm::Junit => {
+                    document(&name, &[Case::new(pack.as_str(), name.as_str(), Outcome::Failed(why.clone()))])
+                }
+                ReportForm::Json => {
+                    let exit = Exit::Failed;
+                    format!(
+                        "{:#}\n",
+                        json!({ "outcome": word(exit), "exit_code": exit as u8, "error": told.message })
+                    )
+                }
+                ReportForm::Markdown => format!("### `{pack}` {version}: failed\n\n{}\n", told.message),
+            };
+            report.write(&text)?;
+        }
+        Ok(told)
+    }
+
+    fn write_reports(
+        &self,
+        applied: &AppliedView,
+        rollout: Option<&RolloutView>,
+        exit: Exit,
+    ) -> Result<(), Told> {
+        for report in &self.reports {
+            let text = match report.form {
+                ReportForm::Junit => junit(applied, rollout, exit),
+                ReportForm::Json => data(applied, rollout, exit),
+                ReportForm::Markdown => markdown(applied, rollout, exit),
+            };
+            report.write(&text)?;
+        }
+        Ok(())
+    }
+}
+
+/// A comment for a pull request: how it ended, and what each gate read last.
+fn markdown(applied: &AppliedView, rollout: Option<&RolloutView>, exit: Exit) -> String {
+    let mut text =
+        format!("### `{}` {}: {}\n\n", applied.pack, applied.version, word(exit).replace('_', " "));
+    let Some(rollout) = rollout else { return text + &applied.message + "\n" };
+    text.push_str("| gate | rule | canary | state | sessions |\n| --- | --- | --- | --- | --- |\n");
+    for gate in &rollout.gates {
+        let cells = [&gate.metric, &gate.rule, &gate.shown].map(|cell| cell.replace('|', "\\|"));
+        text.push_str(&format!("| {} | {} | {} |\n", cells.join(" | "), gate.state, gate.samples));
+    }
+    text
+}
+
+/// Progress while waiting: drawn in place on a terminal, one line for each change elsewhere.
+struct Shown {
+    is_text: bool,
+    in_place: bool,
+    live: Live,
+    last: String,
+}
+
+impl Shown {
+    fn new(is_text: bool) -> Self {
+        Self { is_text, in_place: Live::is_possible(), live: Live::default(), last: String::new() }
+    }
+
+    fn show(&mut self, pack: &PackDetail) {
+        let Some(rollout) = &pack.rollout else { return };
+        if !self.is_text {
+            return;
+        }
+        if self.in_place {
+            self.live.draw(&status_view::rollout(rollout, status_view::Depth::Full));
+            return;
+        }
+        // The age of a check is no change.
+        let line = status_view::line(rollout);
+        if line != self.last {
+            anstream::println!("{line}");
+            self.last = line;
+        }
+    }
+
+    /// The last words take the place of what was drawn.
+    fn end(&mut self, outcome: &str) {
+        self.live.clear();
+        anstream::println!("\n{outcome}");
+    }
 }
 
 fn announce(applied: &AppliedView) {
@@ -158,25 +255,6 @@ pub(crate) fn outcome(pack: &PackDetail, exit: Exit) -> String {
 
 /// A report in the form that pipelines read as tests: the rollout, and each gate.
 fn junit(applied: &AppliedView, rollout: Option<&RolloutView>, exit: Exit) -> String {
-    let mut cases = Vec::new();
-    let gates = rollout.map(|rollout| rollout.gates.as_slice()).unwrap_or_default();
-    for gate in gates {
-        let said = format!("{} (canary {}, {} sessions)", gate.rule, gate.shown, gate.samples);
-        let name = escaped(&format!("{} {}", gate.metric, gate.rule));
-        let body = match gate.state {
-            GateState::Pass => String::new(),
-            GateState::NotApplicable | GateState::NoData => {
-                format!("<skipped message=\"{}\"/>", escaped(gate.state.as_str()))
-            }
-            GateState::AtRisk | GateState::Fail => {
-                format!("<failure message=\"{}\"/>", escaped(&format!("{}: {said}", gate.state)))
-            }
-        };
-        cases.push(format!(
-            "    <testcase classname=\"{}.gates\" name=\"{name}\">{body}</testcase>",
-            applied.pack
-        ));
-    }
     let reason = match rollout {
         Some(RolloutView { end: Some(end), .. }) => end.reason.clone(),
         Some(RolloutView { holds, .. }) if !holds.is_empty() => {
@@ -186,37 +264,32 @@ fn junit(applied: &AppliedView, rollout: Option<&RolloutView>, exit: Exit) -> St
         }
         Some(_) | None => applied.message.clone(),
     };
-    let body = match exit {
-        Exit::Done => String::new(),
+    let outcome = match exit {
+        Exit::Done => Outcome::Passed,
         Exit::RolledBack | Exit::OnHold | Exit::TimedOut | Exit::Failed | Exit::Usage => {
-            format!("<failure message=\"{}\"/>", escaped(&format!("{}: {reason}", word(exit))))
+            Outcome::Failed(format!("{}: {reason}", word(exit)))
         }
     };
-    let name = escaped(&format!("{} {}", applied.pack, applied.version));
-    cases
-        .insert(0, format!("    <testcase classname=\"{}\" name=\"{name}\">{body}</testcase>", applied.pack));
-    let count = |what: &str| cases.iter().filter(|case| case.contains(what)).count();
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">\n{}\n  </testsuite>\n</testsuites>\n",
-        cases.len(),
-        count("<failure"),
-        count("<skipped"),
-        cases.join("\n"),
-    )
+    let name = format!("{} {}", applied.pack, applied.version);
+    let mut cases = vec![Case::new(applied.pack.as_str(), name.as_str(), outcome)];
+    for gate in rollout.map(|rollout| rollout.gates.as_slice()).unwrap_or_default() {
+        let outcome = match gate.state {
+            GateState::Pass => Outcome::Passed,
+            GateState::NotApplicable | GateState::NoData => Outcome::Skipped(gate.state.as_str().to_owned()),
+            GateState::AtRisk | GateState::Fail => Outcome::Failed(format!(
+                "{}: {} (canary {}, {} sessions)",
+                gate.state, gate.rule, gate.shown, gate.samples
+            )),
+        };
+        let class = format!("{}.gates", applied.pack);
+        cases.push(Case::new(class, format!("{} {}", gate.metric, gate.rule), outcome));
+    }
+    document(&name, &cases)
 }
 
-/// Text as an XML attribute holds it.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
+/// What was done and how it ended, as data.
+fn data(applied: &AppliedView, rollout: Option<&RolloutView>, exit: Exit) -> String {
+    let json =
+        json!({ "applied": applied, "outcome": word(exit), "exit_code": exit as u8, "rollout": rollout });
+    format!("{json:#}\n")
 }

@@ -4,6 +4,7 @@ mod analyze;
 mod api;
 mod apply;
 mod audit;
+mod check;
 mod demo;
 mod diff;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod examples_of_pipelines;
 mod explain;
 mod exposure;
 mod init;
+mod junit;
 mod key;
 mod key_file;
 mod lint;
@@ -29,6 +31,7 @@ mod simulate;
 mod status;
 mod status_view;
 mod terminal;
+mod timetable;
 mod told;
 mod traffic;
 mod wait;
@@ -56,6 +59,7 @@ enum Command {
     Render(render::RenderArgs),
     Lint(lint::LintArgs),
     Schema(schema::SchemaArgs),
+    Check(check::CheckArgs),
     Diff(diff::DiffArgs),
     Plan(plan::PlanArgs),
     Simulate(simulate::SimulateArgs),
@@ -120,6 +124,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Init(args) => init::run(&args),
         Command::Render(args) => render::run(&args).await,
         Command::Lint(args) => lint::run(&args).await,
+        Command::Check(args) => check::run(&args).await,
         Command::Schema(args) => Ok(schema::run(&args)),
         Command::Diff(args) => diff::run(&args).await,
         Command::Plan(args) => plan::run(&args).await,

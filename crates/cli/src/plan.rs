@@ -3,15 +3,19 @@
 use std::path::PathBuf;
 
 use clap::builder::styling::Style;
+use jiff::Timestamp;
 use serde::Serialize;
-use serin_core::forecast::{Forecast, GateForecast, ProposedStep, Sees, StepForecast, propose, sentences};
-use serin_core::plan::StepPhase;
+use serin_core::forecast::{
+    Forecast, GateForecast, ProposedStep, Sees, StepForecast, TimetableEntry, propose, sentences, timetable,
+};
+use serin_core::plan::{Plan, StepPhase};
 use serin_core::units::HoldFor;
 
 use crate::api::ServerArgs;
 use crate::manifest_file::load;
 use crate::status_view::{paragraph, percent, thousands};
 use crate::terminal::{Cell, GOOD, LOOK, OutputFlag, QUIET, STRONG, Table, bar, paint};
+use crate::timetable::{chart, moment};
 use crate::told::Exit;
 use crate::traffic::TrafficArgs;
 
@@ -28,6 +32,10 @@ pub(crate) struct PlanArgs {
     /// The manifest (YAML or JSON); `-` is standard input
     #[arg(long, short, value_name = "FILE")]
     file: PathBuf,
+    /// Show on the calendar what a rollout does that starts then, such as 2026-12-01T22:00Z. Alone it needs
+    /// no traffic
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Option<Timestamp>,
     #[command(flatten)]
     traffic: TrafficArgs,
     #[command(flatten)]
@@ -36,11 +44,22 @@ pub(crate) struct PlanArgs {
     server: ServerArgs,
 }
 
-/// A plan at some traffic, as data.
+/// A plan, as data.
 #[derive(Debug, Serialize)]
 struct Report {
     pack: String,
     version: String,
+    /// When what is in force, for a rollout that starts at a given time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timetable: Option<Vec<TimetableEntry>>,
+    /// What it looks like at a traffic.
+    #[serde(flatten)]
+    at_traffic: Option<AtTraffic>,
+}
+
+/// A plan at some traffic.
+#[derive(Debug, Serialize)]
+struct AtTraffic {
     /// Where the traffic comes from: `given`, or the server.
     traffic_from: String,
     forecast: Forecast,
@@ -53,49 +72,81 @@ struct Report {
 pub(crate) async fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let loaded = load(&args.file)?;
     let plan = &loaded.plan;
-    let (traffic, traffic_from) = args.traffic.given_or_seen(plan, &args.server).await?;
-    let forecast = Forecast::new(plan, &traffic, None);
+    let given = args.traffic.given(plan)?;
+    let at_traffic = match (given, args.from) {
+        (None, Some(_)) => None,
+        (given, _) => {
+            let (traffic, traffic_from) = match given {
+                Some(traffic) => (traffic, "given".to_owned()),
+                None => args.traffic.seen(plan, &args.server).await?,
+            };
+            let forecast = Forecast::new(plan, &traffic, None);
+            let sentences = sentences(plan, &forecast);
+            Some(AtTraffic { traffic_from, sentences, proposed: propose(plan, &traffic, None), forecast })
+        }
+    };
     let report = Report {
         pack: plan.pack.to_string(),
         version: plan.version.to_string(),
-        traffic_from,
-        sentences: sentences(plan, &forecast),
-        proposed: propose(plan, &traffic, None),
-        forecast,
+        timetable: args.from.map(|from| timetable(plan, from)),
+        at_traffic,
     };
-    args.output.print(&report, table)?;
+    args.output.print(&report, |report| table(plan, report))?;
     Ok(Exit::Done)
 }
 
-fn table(report: &Report) -> String {
-    let forecast = &report.forecast;
-    let per_day = (forecast.sessions_per_second * 86_400.0).round();
-    let rate = if forecast.sessions_per_second >= 0.1 {
-        format!("{} sessions/s", percent(forecast.sessions_per_second))
-    } else {
-        format!("{per_day} sessions/day")
-    };
-    let mut text = format!(
-        "{} {}   {rate}, {}\n\n",
-        paint(STRONG, &report.pack),
-        report.version,
-        paint(QUIET, &report.traffic_from)
-    );
-    text.push_str(&timeline(&forecast.steps));
-    text.push('\n');
-    for gate in &forecast.gates {
-        text.push_str(&sights(gate, &forecast.steps));
+fn table(plan: &Plan, report: &Report) -> String {
+    let mut text = format!("{} {}", paint(STRONG, &report.pack), report.version);
+    if let Some(AtTraffic { forecast, traffic_from, .. }) = &report.at_traffic {
+        text.push_str(&format!("   {}, {}", rate(forecast.sessions_per_second), paint(QUIET, traffic_from)));
+    }
+    text.push_str("\n\n");
+    if let Some(entries) = &report.timetable {
+        text.push_str(&chart(plan, entries));
+        let note =
+            "By the clock: every check passes, approvals come at once, and no step waits for sessions.";
+        text.push_str(&paragraph(note, QUIET));
         text.push('\n');
     }
-    for sentence in &report.sentences {
-        text.push_str(&paragraph(sentence, Style::new()));
+    if let Some(AtTraffic { forecast, sentences, proposed, .. }) = &report.at_traffic {
+        text.push_str(&timeline(&forecast.steps));
+        text.push('\n');
+        for gate in &forecast.gates {
+            text.push_str(&sights(gate, &forecast.steps));
+            text.push('\n');
+        }
+        for sentence in sentences {
+            text.push_str(&paragraph(sentence, Style::new()));
+        }
+        text.push_str(&paragraph(&format!("Taken for granted: {}.", forecast.assumptions.join("; ")), QUIET));
+        text.push_str(&proposal(forecast, proposed));
     }
-    text.push_str(&paragraph(&format!("Taken for granted: {}.", forecast.assumptions.join("; ")), QUIET));
-    text.push_str(&proposal(forecast, &report.proposed));
     text
 }
 
-fn timeline(steps: &[StepForecast]) -> String {
+/// New sessions, by the second or by the day.
+pub(crate) fn rate(per_second: f64) -> String {
+    if per_second >= 0.1 {
+        format!("{} sessions/s", percent(per_second))
+    } else {
+        format!("{} sessions/day", (per_second * 86_400.0).round())
+    }
+}
+
+/// A step for a narrow table: number, weight, hold, how long it takes, canary sessions.
+pub(crate) fn steps_in_short(step: &StepForecast) -> [String; 5] {
+    let approval = if step.approval { " + approval" } else { "" };
+    [
+        (step.index + 1).to_string(),
+        format!("{}{approval}", step.shown),
+        step.hold.to_string(),
+        step.expected_hold.map_or_else(|| "forever".to_owned(), |hold| hold.to_string()),
+        thousands(step.canary_sessions),
+    ]
+}
+
+/// The steps of a forecast as a table.
+pub(crate) fn timeline(steps: &[StepForecast]) -> String {
     let headings = [
         "STEP>",
         "BY THE CLOCK>",

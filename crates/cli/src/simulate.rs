@@ -14,7 +14,7 @@ use serin_core::plan::Strategy;
 use serin_core::rollout::HoldCause;
 use serin_sim::{ApplyError, Batch, Progress, Proportion, Report, Scenario, Spread, simulate_batch};
 
-use crate::manifest_file::load;
+use crate::manifest_file::{Loaded, load};
 use crate::status_view::{paragraph, percent, thousands};
 use crate::terminal::{BAD, Cell, GOOD, LOOK, OutputFlag, QUIET, STRONG, Table, bar, duration, paint};
 use crate::told::{Exit, Told};
@@ -61,31 +61,68 @@ fn built_in_scenarios() -> String {
 
 /// Many rollouts of one manifest, as data.
 #[derive(Debug, Serialize)]
-struct Answer {
+pub(crate) struct Answer {
     pack: String,
     version: String,
-    about: String,
-    sessions_per_second: f64,
+    /// What is true in the scenario.
+    pub(crate) about: String,
+    /// New sessions per second.
+    pub(crate) sessions_per_second: f64,
     /// The most times its planned length that a rollout was given.
     most_lengths: u64,
     #[serde(flatten)]
-    report: Report,
+    pub(crate) report: Report,
 }
 
 /// Simulates rollouts; an interrupt ends it with a report about those that are over.
 pub(crate) async fn run(args: &SimulateArgs) -> anyhow::Result<Exit> {
-    let mut scenario = scenario(&args.scenario)?;
-    if let Some(rate) = args.sessions_per_second {
-        if !(rate > 0.0 && rate <= 10_000.0) {
-            return Err(Told::new(format!("{rate} sessions per second cannot be simulated"))
-                .hint("give a rate above 0 and up to 10000")
-                .into());
-        }
-        scenario.traffic.sessions_per_s = rate;
-    }
+    let many = Many { runs: args.runs, seed: args.seed, sessions_per_second: args.sessions_per_second };
+    let scenario = many.scenario(&args.scenario)?;
     let loaded = load(&args.file)?;
+    let (answer, is_stopped) = simulated(&loaded, &args.file, scenario, many).await?;
+    args.output.print(&answer, table)?;
+    if is_stopped {
+        let (over, asked) = (thousands(answer.report.runs), thousands(u64::from(args.runs)));
+        return Err(Told::new(format!("interrupted after {over} of {asked} rollouts")).into());
+    }
+    Ok(Exit::Done)
+}
+
+/// How many rollouts, and at which traffic.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Many {
+    /// How many.
+    pub(crate) runs: u32,
+    /// The same seed gives the same answer.
+    pub(crate) seed: u64,
+    /// New sessions per second, instead of what the scenario says.
+    pub(crate) sessions_per_second: Option<f64>,
+}
+
+impl Many {
+    /// A scenario by its name or file, with this traffic.
+    pub(crate) fn scenario(self, named: &str) -> Result<Scenario, Told> {
+        let mut scenario = scenario(named)?;
+        if let Some(rate) = self.sessions_per_second {
+            if !(rate > 0.0 && rate <= 10_000.0) {
+                return Err(Told::new(format!("{rate} sessions per second cannot be simulated"))
+                    .hint("give a rate above 0 and up to 10000"));
+            }
+            scenario.traffic.sessions_per_s = rate;
+        }
+        Ok(scenario)
+    }
+}
+
+/// Rollouts of one manifest in one scenario, and whether an interrupt ended them early.
+pub(crate) async fn simulated(
+    loaded: &Loaded,
+    file: &Path,
+    scenario: Scenario,
+    many: Many,
+) -> anyhow::Result<(Answer, bool)> {
     if loaded.plan.strategy == Strategy::Immediate {
-        return Err(Told::new(format!("{} has `strategy: immediate`", args.file.display()))
+        return Err(Told::new(format!("{} has `strategy: immediate`", file.display()))
             .hint("there is nothing to simulate: everyone gets the new version at once")
             .into());
     }
@@ -95,18 +132,18 @@ pub(crate) async fn run(args: &SimulateArgs) -> anyhow::Result<Exit> {
         let message = format!("scenario {} has sessions of {}", scenario.name, unknown.join(", "));
         return Err(Told::new(message).hint(format!("the manifest has {}", names.join(", "))).into());
     }
-    let mut manifest = loaded.json;
+    let mut manifest = loaded.json.clone();
     if let Some(spec) = manifest.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
         // The prompts change nothing here, and each rollout would read them.
         spec.remove("source");
     }
-    let batch = Batch::new(args.runs, args.seed);
+    let batch = Batch::new(many.runs, many.seed);
     let progress = Arc::new(Progress::default());
     let simulating = tokio::task::spawn_blocking({
         let (manifest, scenario, progress) = (manifest.to_string(), scenario.clone(), progress.clone());
         move || simulate_batch(&manifest, &scenario, batch, &progress)
     });
-    let report = watched(simulating, &progress, args.runs).await?.map_err(refused)?;
+    let report = watched(simulating, &progress, many.runs).await?.map_err(refused)?;
     if progress.is_stopped() && report.runs == 0 {
         return Err(Told::new("interrupted before the first rollout was over").into());
     }
@@ -118,12 +155,7 @@ pub(crate) async fn run(args: &SimulateArgs) -> anyhow::Result<Exit> {
         most_lengths: batch.most_lengths,
         report,
     };
-    args.output.print(&answer, table)?;
-    if progress.is_stopped() {
-        let (over, asked) = (thousands(answer.report.runs), thousands(u64::from(args.runs)));
-        return Err(Told::new(format!("interrupted after {over} of {asked} rollouts")).into());
-    }
-    Ok(Exit::Done)
+    Ok((answer, progress.is_stopped()))
 }
 
 fn refused(error: ApplyError) -> Told {
@@ -317,7 +349,8 @@ fn spreads(report: &Report) -> Option<String> {
     (!is_empty).then(|| table.to_string())
 }
 
-fn sentences(answer: &Answer) -> Vec<String> {
+/// What the numbers mean.
+pub(crate) fn sentences(answer: &Answer) -> Vec<String> {
     let report = &answer.report;
     let runs = report.runs;
     let mut told = Vec::new();

@@ -48,22 +48,13 @@ impl TrafficArgs {
         self.refined(traffic.map_err(told)?, plan).map(Some)
     }
 
-    /// The traffic that was given, or that the server sees, and which of both in words.
+    /// The traffic that the server sees, with what was given of it, and where it comes from in words.
     ///
     /// # Errors
     /// [`Told`] as [`Self::given`], or when the server does not know the traffic.
-    pub(crate) async fn given_or_seen(
-        &self,
-        plan: &Plan,
-        server: &ServerArgs,
-    ) -> Result<(Traffic, String), Told> {
-        match self.given(plan)? {
-            Some(traffic) => Ok((traffic, "given".to_owned())),
-            None => {
-                let (traffic, from) = seen(plan, server).await?;
-                Ok((self.refined(traffic, plan)?, from))
-            }
-        }
+    pub(crate) async fn seen(&self, plan: &Plan, server: &ServerArgs) -> Result<(Traffic, String), Told> {
+        let (traffic, from) = seen(plan, server).await?;
+        Ok((self.refined(traffic, plan)?, from))
     }
 
     fn refined(&self, traffic: Traffic, plan: &Plan) -> Result<Traffic, Told> {

@@ -100,6 +100,13 @@ fn with(mapping: &Mapping, name: &str, value: Value) -> Value {
                         fields.insert((*needed).to_owned(), example(needed));
                     }
                 }
+                Rule::WhereNot { field, is, needs }
+                    if fields.get(*field).is_some_and(|value| value != &json!(is)) =>
+                {
+                    for needed in *needs {
+                        fields.entry(*needed).or_insert_with(|| example(needed));
+                    }
+                }
                 Rule::ExactlyOne(_)
                 | Rule::Excludes(..)
                 | Rule::Needs(..)
@@ -260,6 +267,8 @@ fn wrong_manifests_are_refused_by_the_parser_and_by_the_schema() {
         "{analysis: {metrics: [{name: success_rate, compareTo: canary, maxRegression: 2%}]}}",
         "{analysis: {metrics: [{name: success_rate, compareTo: stable, maxRegression: 2%, threshold: 90%, comparison: '>='}]}}",
         "{analysis: {metrics: [{name: Success Rate, threshold: 90%, comparison: '>='}]}}",
+        "{analysis: {metrics: [{name: depth, threshold: 4, comparison: <=, provider: prometheus}]}}",
+        "{analysis: {metrics: [{name: success_rate, threshold: 90%, comparison: '>=', query: up}]}}",
         "{analysis: {outcomes: [{name: sold, kind: rate, better: higher, min: 0, max: 1}]}}",
         "{analysis: {outcomes: [{name: sold, kind: mean, better: higher, min: 0}]}}",
         "{progress: {when: evidence}}",

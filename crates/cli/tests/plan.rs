@@ -105,3 +105,30 @@ async fn counts_that_cannot_be_judged_are_shown_with_their_place() {
     let missing = Place::empty().run("analyze nowhere.json").await;
     assert_eq!(missing.code, 1, "{missing:?}");
 }
+
+/// Each pattern of the examples on the calendar, without a traffic and without a server.
+#[tokio::test]
+async fn every_pattern_of_the_examples_compiles_to_this_calendar() {
+    let mut calendars = String::new();
+    for name in ["simple-ramp", "nights-first", "staff-first", "approval", "evidence"] {
+        let ran = plan(&format!("patterns/{name}.yaml"), "--from 2026-12-01T12:00Z").await;
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{name}");
+        calendars.push_str(&format!("---- {name}\n{}\n", ran.out));
+    }
+    insta::assert_snapshot!("plan_of_the_patterns", calendars);
+}
+
+#[tokio::test]
+async fn segments_and_windows_are_shown_on_the_calendar() {
+    let ran = plan("full.yaml", "--from '2026-12-01T23:00[Europe/Berlin]'").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    insta::assert_snapshot!("plan_from_a_time", ran.out);
+    let json = plan("full.yaml", "--from 2026-12-01T22:00Z -o json").await.json();
+    assert_eq!(json["timetable"][0]["at"], "2026-12-01T22:00:00Z");
+    assert_eq!(json.get("forecast"), None, "no traffic was given");
+    let both = plan("full.yaml", "--from 2026-12-01T22:00Z --sessions-per-second 1 -o json").await.json();
+    assert!(both["timetable"].is_array() && both["forecast"].is_object(), "{both}");
+    let wrong = plan("full.yaml", "--from 2026-12-01T22:00").await;
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("is no time such as 2026-12-01T22:00Z"), "{wrong:?}");
+}

@@ -484,6 +484,8 @@ pub static GATE: Mapping = Mapping {
         Needs("comparison", "threshold"),
         Needs("compareTo", "maxRegression"),
         Needs("maxRegression", "compareTo"),
+        Needs("query", "provider"),
+        WhereNot { field: "provider", is: "builtin", needs: &["query"] },
     ],
 };
 
