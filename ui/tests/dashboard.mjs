@@ -1,305 +1,39 @@
-// The dashboard in a real browser, on a real server with a stand-in provider and real traffic.
+// The dashboard in a real browser, on real servers with a stand-in provider and real traffic.
 //
 // `make test` runs it through crates/cli/tests/dashboard.rs. By hand:
-// SERIN_BIN=target/debug/serin node ui/tests/dashboard.mjs
+// SERIN_BIN=target/debug/serin node ui/tests/dashboard.mjs [part of a test's name or its file's name]
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 
-import { chromium } from "playwright-core";
+import { browser, broken, errors } from "./browser.mjs";
+import { endAll } from "./server.mjs";
 
-import { api, freePort, killAll, publish, serin, stop } from "./server.mjs";
-
-const AXE = readFileSync(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
-/** How long anything may take that needs no rollout to go on. */
-const SOON = 15_000;
-/** How long a rollout of the demo may take. */
-const ROLLOUT = 150_000;
-const HOSTILE = `<img src=x onerror="document.title='owned'"><script>document.title="owned"</script>{{`;
-
-const folder = mkdtempSync(join(tmpdir(), "serin-dashboard-"));
-const [port, dataPort] = [await freePort(), await freePort()];
-const base = `http://127.0.0.1:${port}`;
-let server = await serin(
-    ["demo", "--keep", "--data-dir", join(folder, "data"), "--port", String(port), "--data-port", String(dataPort)],
-    "watch it in a browser",
-);
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
-
-/** Whatever a page must not do. */
-const broken = [];
-/** While the server is gone, the browser itself reports requests that fail. */
-let isServerGone = false;
-
-async function open(path, options = {}) {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-    context.setDefaultTimeout(SOON);
-    const page = await context.newPage();
-    page.on("console", (message) => {
-        if (message.type() === "error" && !isServerGone) broken.push(`console on ${page.url()}: ${message.text()}`);
-    });
-    page.on("pageerror", (error) => broken.push(`script on ${page.url()}: ${error.stack}`));
-    page.on("request", (request) => {
-        const { protocol, hostname } = new URL(request.url());
-        if (protocol !== "data:" && hostname !== "127.0.0.1") broken.push(`request to ${request.url()}`);
-    });
-    await page.goto((options.base ?? base) + path);
-    return page;
-}
-
-const close = (page) => page.context().close();
-const button = (page, name) => page.getByRole("button", { name });
-const seen = (page, text, timeout = SOON) => page.getByText(text).first().waitFor({ timeout });
-
-/** The entry of the audit log for what happened last to a rollout. */
-async function entry(rollout, action) {
-    const { entries } = await api(base, `/audit?order=newest&rollout=${rollout}&action=${action}`);
-    return entries[0];
-}
-
-/** How long after its commit something is seen, in milliseconds; the page is already there. */
-async function seenAfterCommit(page, text, rollout, action) {
-    await page.waitForFunction((text) => document.querySelector("#why")?.textContent?.includes(text), text, { timeout: ROLLOUT, polling: 20 });
-    const at = Date.now();
-    return at - Date.parse((await entry(rollout, action)).at);
-}
-
-const tests = {
-    async "a rollout is watched from its start to its completion"() {
-        // The demo starts its rollout after a warm-up.
-        for (;;) {
-            const { rollouts } = await api(base, "/rollouts");
-            if (rollouts.length > 0) break;
-            await new Promise((done) => setTimeout(done, 100));
-        }
-        const page = await open("/rollouts/support-r1");
-        await page.waitForFunction(() => /Moving|Due/.test(document.querySelector("#why")?.textContent ?? ""), undefined, { timeout: ROLLOUT });
-        const before = await page.evaluate(() => performance.timeOrigin);
-        const late = await seenAfterCommit(page, "Completed", "support-r1", "completed");
-        assert.ok(late < 2_000, `the completion is seen ${late} ms after its commit`);
-        assert.equal(await page.evaluate(() => performance.timeOrigin), before, "the page was not loaded again");
-        await close(page);
-    },
-
-    async "an automatic rollback appears within two seconds of its commit"() {
-        const page = await open("/packs/support");
-        const late = await seenAfterCommit(page, "Rolled back", "support-r2", "rolled_back");
-        assert.ok(late < 2_000, `the rollback is seen ${late} ms after its commit`);
-        await seen(page, "Rolled back by failed checks");
-        await page.getByRole("meter", { name: /Evidence that/ }).first().waitFor();
-        assert.ok((await page.locator("canvas").count()) >= 3, "there are charts");
-        await page.getByText("Numbers of success_rate").click();
-        assert.ok((await page.getByRole("region", { name: "Numbers of success_rate" }).getByRole("row").count()) > 2);
-        await close(page);
-    },
-
-    async "a rollout is paused and rolled back by mouse"() {
-        await publish(base, { pack: "mouse", version: "1.0.0", text: "One." });
-        await publish(base, { pack: "mouse", version: "1.1.0", text: "Two." });
-        const page = await open("/");
-        await page.getByRole("link", { name: "mouse", exact: true }).click();
-        await button(page, "Pause…").click();
-        const confirm = page.getByRole("dialog").getByRole("button", { name: "Pause", exact: true });
-        assert.ok(await confirm.isDisabled(), "an order without a reason is not given");
-        await seen(page, "Checks go on. A failing check still rolls back.");
-        await page.getByRole("textbox", { name: /^Reason/ }).fill("let me look");
-        await confirm.click();
-        await seen(page, "mouse is paused at 10%");
-        await page.waitForFunction(() => document.querySelector("#why")?.textContent?.includes("On hold"));
-        await seen(page, "let me look");
-
-        await button(page, "Roll back…").first().click();
-        await seen(page, /Moves about 0 sessions/);
-        await button(page, "Metrics look wrong").click();
-        // However often somebody clicks, it is sent once.
-        let sent = 0;
-        page.on("request", (request) => (sent += request.method() === "POST" && request.url().endsWith("/rollback") ? 1 : 0));
-        await button(page, "Roll back now").dblclick();
-        await page.waitForFunction(() => document.querySelector("#why")?.textContent?.includes("Rolled back"));
-        assert.equal(sent, 1);
-        assert.equal((await entry("mouse-r1", "rolled_back")).reason, "Metrics look wrong");
-        await close(page);
-    },
-
-    async "a rollout is paused, resumed and rolled back by keyboard alone"() {
-        await publish(base, { pack: "keyboard", version: "1.0.0", text: "One." });
-        await publish(base, { pack: "keyboard", version: "1.1.0", text: "Two." });
-        const page = await open("/packs/keyboard");
-        await button(page, "Pause…").waitFor();
-        for (const [key, reason, shown] of [
-            ["Alt+p", "by key", "On hold"],
-            ["Alt+p", "go on", "Moving"],
-            ["Alt+r", "back", "Rolled back"],
-        ]) {
-            await page.keyboard.press(key);
-            await page.getByRole("dialog").waitFor();
-            await page.waitForFunction(() => !document.querySelector("dialog")?.textContent?.includes("Reading what"));
-            await page.keyboard.type(reason);
-            await page.keyboard.press("Enter");
-            await page.waitForFunction((shown) => document.querySelector("#why")?.textContent?.includes(shown), shown);
-        }
-        // Letters alone do nothing.
-        await page.keyboard.press("r");
-        await page.keyboard.press("p");
-        assert.equal(await page.getByRole("dialog").count(), 0);
-        await close(page);
-    },
-
-    async "the key for rolling back asks which rollout, when the page shows several"() {
-        for (const pack of ["first", "second"]) {
-            await publish(base, { pack, version: "1.0.0", text: "One." });
-            await publish(base, { pack, version: "1.1.0", text: "Two." });
-        }
-        const page = await open("/oncall");
-        await seen(page, "second");
-        await page.keyboard.press("Alt+r");
-        await page.getByRole("dialog").getByRole("button", { name: /second/ }).click();
-        await page.getByRole("heading", { name: "Roll back second" }).waitFor();
-        await page.keyboard.press("Escape");
-        assert.equal((await api(base, "/packs/second")).rollout.end, null, "nothing was done");
-        await close(page);
-    },
-
-    async "a refusal is shown plainly and the dialog stays"() {
-        await publish(base, { pack: "refused", version: "1.0.0", text: "One." });
-        await publish(base, { pack: "refused", version: "1.1.0", text: "Two." });
-        const page = await open("/packs/refused");
-        await button(page, "Pause…").click();
-        await seen(page, "Checks go on. A failing check still rolls back.");
-        await page.getByRole("textbox", { name: /^Reason/ }).fill("late");
-        await api(base, "/packs/refused/rollout/rollback", { method: "POST", body: { reason: "somebody was first" } });
-        // The browser itself reports that the answer was a refusal.
-        isServerGone = true;
-        await page.keyboard.press("Enter");
-        await page.getByRole("dialog").getByRole("alert").waitFor();
-        isServerGone = false;
-        await close(page);
-    },
-
-    async "two versions are compared word by word, and hostile text is text"() {
-        await publish(base, { pack: "hostile", version: "1.0.0", text: "Answer kindly and briefly." });
-        await publish(base, { pack: "hostile", version: "1.1.0-x.onerror", text: `Answer kindly ${HOSTILE.slice(0, -2)} and briefly.`, temperature: 0.9, owner: HOSTILE });
-        await api(base, "/packs/hostile/rollout/pause", { method: "POST", body: { reason: HOSTILE }, headers: { "x-serin-actor": "<b>eve</b>" } });
-        const page = await open("/packs/hostile/versions");
-        await button(page, "Show the difference").click();
-        await page.getByRole("heading", { name: "Parameters", exact: true }).waitFor();
-        const [put] = await page.locator("article ins").allTextContents();
-        assert.ok(put.includes("<img src=x onerror="), put);
-        assert.ok((await page.locator("article").first().textContent()).includes("Answer kindly"));
-        for (const path of ["/", "/packs/hostile", "/packs/hostile/versions", "/oncall", "/audit?pack=hostile"]) {
-            await page.goto(base + path);
-            await page.getByText("onerror").first().waitFor();
-            await page.waitForFunction(() => !document.querySelector(".skeleton"));
-            assert.equal(await page.locator("main img, main script, main b").count(), 0, path);
-            assert.ok(!(await page.title()).includes("owned"), path);
-        }
-        await close(page);
-    },
-
-    async "the audit log is filtered, shows its evidence, and its chain is verified"() {
-        const page = await open("/audit");
-        await seen(page, /Chain verified: \d+ entries/);
-        await page.getByRole("combobox", { name: "Pack" }).selectOption("support");
-        await page.getByRole("combobox", { name: "Action" }).selectOption("rolled_back");
-        await page.waitForFunction(() => document.querySelectorAll("main ol > li").length === 1);
-        await page.getByText("Evidence").click();
-        await seen(page, /log_e/);
-        assert.ok(page.url().includes("pack=support"), "the view can be linked to");
-        await close(page);
-    },
-
-    async "the server is lost and regained without a reload"() {
-        const page = await open("/packs/first");
-        await seen(page, "Live");
-        const before = await page.evaluate(() => performance.timeOrigin);
-        isServerGone = true;
-        await stop(server);
-        await seen(page, "Server lost");
-        assert.ok(await page.getByRole("heading", { name: "first", exact: true }).isVisible(), "what was read stays on the page");
-        server = await serin(
-            ["serve", "--data-dir", join(folder, "data"), "--control-listen", `127.0.0.1:${port}`, "--listen", "127.0.0.1:0", "--provider", "http://127.0.0.1:9"],
-            "data folder",
-        );
-        await seen(page, "Live");
-        isServerGone = false;
-        await api(base, "/packs/first/rollout/pause", { method: "POST", body: { reason: "after the restart" } });
-        await seen(page, "after the restart");
-        assert.equal(await page.evaluate(() => performance.timeOrigin), before, "the page was not loaded again");
-        await close(page);
-    },
-
-    async "every page keeps the rules of accessibility in both colour schemes, wide and narrow"() {
-        const pages = ["/", "/packs/support", "/packs/first", "/rollouts/support-r1", "/packs/support/versions", "/packs/support/diff?from=1.0.0&to=2.0.0", "/audit", "/oncall", "/nowhere"];
-        for (const colorScheme of ["light", "dark"]) {
-            for (const width of [1280, 390]) {
-                const page = await open("/", { colorScheme, viewport: { width, height: 800 } });
-                for (const path of pages) {
-                    await page.goto(base + path);
-                    await page.locator("h1").waitFor();
-                    await page.waitForFunction(() => !document.querySelector(".skeleton"));
-                    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-                    assert.ok(wide <= 0, `${path} is ${wide} px wider than ${width} px`);
-                    if (width === 390) continue;
-                    await page.evaluate(AXE);
-                    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"] }));
-                    const told = violations.map((violation) => `${violation.id}: ${violation.nodes.map((node) => `${node.target} ${node.failureSummary}`).join("; ")}`);
-                    assert.deepEqual(told, [], `${path}, ${colorScheme}`);
-                }
-                await close(page);
-            }
-        }
-    },
-
-    async "no change without a key (bug 17)"() {
-        const key = "a-key-of-some-length-for-the-tests-of-the-dashboard";
-        const guardedPort = await freePort();
-        const guarded = `http://127.0.0.1:${guardedPort}`;
-        const locked = await serin(
-            ["serve", "--data-dir", join(folder, "guarded"), "--control-listen", `127.0.0.1:${guardedPort}`, "--listen", "127.0.0.1:0", "--provider", "http://127.0.0.1:9"],
-            "data folder",
-            { SERIN_CONTROL_KEY: key },
-        );
-        const headers = { authorization: `Bearer ${key}` };
-        await publish(guarded, { pack: "guarded", version: "1.0.0", text: "One.", headers });
-        await publish(guarded, { pack: "guarded", version: "1.1.0", text: "Two.", headers });
-        isServerGone = true; // the browser reports each answer 401
-        const page = await open("/packs/guarded", { base: guarded });
-        await page.getByRole("heading", { name: "Sign in" }).waitFor();
-        assert.equal(await button(page, /Roll back/).count(), 0);
-        const answer = await page.evaluate(async () => {
-            const response = await fetch("/api/v1/packs/guarded/rollout/rollback", { method: "POST", body: '{"reason": "mine"}' });
-            return response.status;
-        });
-        assert.equal(answer, 401);
-        assert.equal((await api(guarded, "/packs/guarded", { headers })).rollout.end, null, "nothing was done");
-        isServerGone = false;
-        await close(page);
-        await stop(locked);
-    },
-};
+/** Each file starts the servers that its tests need. */
+const FILES = ["demo", "conversations"];
+const wanted = process.argv[2] ?? "";
 
 let failed = 0;
 try {
-    for (const [name, test] of Object.entries(tests)) {
-        const wanted = process.argv[2];
-        if (wanted !== undefined && !name.includes(wanted)) continue;
-        const started = Date.now();
-        try {
-            await test();
-            assert.deepEqual(broken.splice(0), []);
-            console.log(`ok ${name} (${((Date.now() - started) / 1_000).toFixed(1)} s)`);
-        } catch (error) {
-            failed++;
-            broken.length = 0;
-            isServerGone = false;
-            console.log(`FAILED ${name}\n${error.stack}`);
+    const isFile = FILES.includes(wanted);
+    for (const file of isFile ? [wanted] : FILES) {
+        const { tests } = await import(`./${file}.mjs`);
+        for (const [name, test] of Object.entries(tests)) {
+            if (!isFile && !name.includes(wanted)) continue;
+            const started = Date.now();
+            try {
+                await test();
+                assert.deepEqual(broken.splice(0), []);
+                console.log(`ok ${name} (${((Date.now() - started) / 1_000).toFixed(1)} s)`);
+            } catch (error) {
+                failed++;
+                broken.length = 0;
+                errors.areExpected = false;
+                console.log(`FAILED ${name}\n${error.stack}`);
+            }
         }
     }
 } finally {
     await browser.close();
-    killAll();
-    rmSync(folder, { recursive: true, force: true });
+    endAll();
 }
 process.exit(failed === 0 ? 0 : 1);

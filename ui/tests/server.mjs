@@ -2,11 +2,17 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 const BINARY = process.env.SERIN_BIN;
 const running = new Set();
+
+/** Where the tests keep everything; gone when they are over. */
+export const folder = mkdtempSync(join(tmpdir(), "serin-dashboard-"));
 
 /** A port that is free at this moment. */
 export async function freePort() {
@@ -18,7 +24,7 @@ export async function freePort() {
     return port;
 }
 
-/** Starts `serin` and returns once a line of its output fits. */
+/** Starts `serin` and returns once a line of its output has the words of `ready`; `said` is what it wrote by then. */
 export async function serin(args, ready, env = {}) {
     const child = spawn(BINARY, args, {
         env: { PATH: process.env.PATH, NO_COLOR: "1", ...env },
@@ -35,6 +41,7 @@ export async function serin(args, ready, env = {}) {
         });
         child.once("exit", (code) => failed(new Error(`serin ${args[0]} ended with ${code}:\n${said}`)));
     });
+    child.said = said;
     return child;
 }
 
@@ -45,9 +52,10 @@ export async function stop(child) {
     await once(child, "exit");
 }
 
-/** Whatever is left when the tests are over. */
-export function killAll() {
+/** Ends whatever is left when the tests are over. */
+export function endAll() {
     for (const child of running) child.kill("SIGKILL");
+    rmSync(folder, { recursive: true, force: true });
 }
 
 /** Asks the API; the answer as JSON. */
@@ -61,8 +69,48 @@ export async function api(base, path, { method = "GET", body, headers = {} } = {
     return response.json();
 }
 
+/** A server with a provider behind it, which answers by a script; where its API and its gateway are. */
+export async function serving(name, script, env = {}) {
+    const file = join(folder, `${name}.provider.json`);
+    writeFileSync(file, JSON.stringify(script));
+    const provider = await serin(["provider", "--script", file, "--listen", "127.0.0.1:0"], "counters");
+    const [port, dataPort] = [await freePort(), await freePort()];
+    const upstream = /http:\/\/[\d.:]+/.exec(provider.said)[0];
+    await serin(
+        ["serve", "--data-dir", join(folder, name), "--control-listen", `127.0.0.1:${port}`, "--listen", `127.0.0.1:${dataPort}`, "--provider", upstream],
+        "data folder",
+        env,
+    );
+    return { base: `http://127.0.0.1:${port}`, gateway: `http://127.0.0.1:${dataPort}` };
+}
+
+/** Says something to a pack as a user of a session, and returns what came back. */
+export async function say(gateway, { pack, session, text, attributes = {} }) {
+    const response = await fetch(`${gateway}/v1/chat/completions`, {
+        method: "POST",
+        headers: {
+            "content-type": "application/json",
+            authorization: "Bearer sk-test",
+            "x-serin-session": session,
+            "x-serin-attributes": JSON.stringify(attributes),
+        },
+        body: JSON.stringify({ model: "stand-in", prompt: { id: `${pack}/answer` }, messages: [{ role: "user", content: text }] }),
+    });
+    await response.text();
+    return { variant: response.headers.get("x-serin-variant"), version: response.headers.get("x-serin-version") };
+}
+
+/** Reports what became of a session. */
+export async function report(gateway, { pack, session, name, value }) {
+    const event = { id: `${session}-${name}`, pack, session, name, value };
+    const headers = { "content-type": "application/json" };
+    const response = await fetch(`${gateway}/v1/events`, { method: "POST", headers, body: JSON.stringify({ events: [event] }) });
+    const answer = await response.json();
+    if (answer.accepted !== 1) throw new Error(`${name} of ${session}: ${JSON.stringify(answer)}`);
+}
+
 /** Applies a version of a pack with one prompt; its rollout stays at the first step until somebody moves it. */
-export async function publish(base, { pack, version, text, temperature = 0.5, owner = "support-team", headers = {} }) {
+export async function publish(base, { pack, version, text, temperature = 0.5, owner = "support-team", rollout = {}, headers = {} }) {
     const manifest = {
         apiVersion: "omnia.altairalabs.ai/v1alpha1",
         kind: "PromptPack",
@@ -85,6 +133,7 @@ export async function publish(base, { pack, version, text, temperature = 0.5, ow
                 stepWeight: 30,
                 stepInterval: "1h",
                 analysis: { metrics: [{ name: "success_rate", threshold: "90%", comparison: ">=" }] },
+                ...rollout,
             },
         },
     };

@@ -46,3 +46,10 @@ export function order(metric: string): ((a: SampleView, b: SampleView) => number
     if (metric === "response_length_avg") return (a, b) => b.answer.length - a.answer.length;
     return undefined;
 }
+
+/** What order() does, for people. */
+export function worstFirst(metric: string): string {
+    if (metric.startsWith("latency")) return "Slowest first, of the newest 100";
+    if (metric === "response_length_avg") return "Longest first, of the newest 100";
+    return "Lowest first, of the newest 100";
+}

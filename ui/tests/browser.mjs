@@ -1,0 +1,61 @@
+// A browser that notes whatever a page must not do.
+
+import { readFileSync } from "node:fs";
+
+import { chromium } from "playwright-core";
+
+const AXE = readFileSync(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
+const RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"];
+/** How long anything may take that needs no rollout to go on. */
+export const SOON = 15_000;
+
+export const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+
+/** Whatever a page must not do: errors in its console, requests to other hosts. */
+export const broken = [];
+/** Refusals and lost servers are errors to the browser's console: expected while this is on. */
+export const errors = { areExpected: false };
+
+/** Does something during which the browser itself reports refused or failed requests. */
+export async function expectingErrors(does) {
+    errors.areExpected = true;
+    const result = await does();
+    errors.areExpected = false;
+    return result;
+}
+
+/** Opens a page of the dashboard at an address. */
+export async function open(address, options = {}) {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+    context.setDefaultTimeout(SOON);
+    const page = await context.newPage();
+    page.on("console", (message) => {
+        if (message.type() === "error" && !errors.areExpected) broken.push(`console on ${page.url()}: ${message.text()}`);
+    });
+    page.on("pageerror", (error) => broken.push(`script on ${page.url()}: ${error.stack}`));
+    page.on("request", (request) => {
+        const { protocol, hostname } = new URL(request.url());
+        if (protocol !== "data:" && hostname !== "127.0.0.1") broken.push(`request to ${request.url()}`);
+    });
+    await page.goto(address);
+    return page;
+}
+
+export const close = (page) => page.context().close();
+export const button = (page, name) => page.getByRole("button", { name });
+export const seen = (page, text, timeout = SOON) => page.getByText(text).first().waitFor({ timeout });
+
+/** Waits until a page shows what it asked for. */
+export async function read(page) {
+    await page.locator("h1").waitFor();
+    await page.waitForFunction(() => !document.querySelector(".skeleton"));
+}
+
+/** What a page as it stands breaks of the rules of accessibility, and whether it is wider than its window. */
+export async function faults(page) {
+    await page.evaluate(AXE);
+    const { violations } = await page.evaluate((runOnly) => globalThis.axe.run(document, { runOnly }), RULES);
+    const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join("; ")}`);
+    const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    return wider > 0 ? [...told, `${wider} px wider than its window`] : told;
+}
