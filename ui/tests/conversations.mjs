@@ -20,6 +20,13 @@ export const { base, gateway } = await serving(
     { SERIN_SAMPLES_RATE: "100%" },
 );
 await publish(base, { pack: PACK, version: "1.0.0", text: "Answer." });
+// Enough of them for a baseline, from which on sessions mature.
+await Promise.all(
+    Array.from({ length: 60 }, async (_, user) => {
+        await say(gateway, { pack: PACK, session: `early-${user}`, text: "Hello" });
+        await report(gateway, { pack: PACK, session: `early-${user}`, name: "task_completion", value: 1 });
+    }),
+);
 const rollout = {
     canaryWeight: undefined,
     stepWeight: 50,
@@ -37,6 +44,7 @@ const rollout = {
     sessions: { idleTimeout: "1s", maxLifetime: "1m" },
 };
 await publish(base, { pack: PACK, version: "2.0.0", text: "Careful: answer.", rollout });
+await api(base, `/packs/${PACK}/rollout/promote`, { method: "POST", body: { reason: "to the first stage" } });
 for (let user = 0; user < 24; user++) {
     const session = `user-${user}`;
     const text = user % 4 === 0 ? "I want my lawyer" : user % 4 === 1 ? `Write to user-${user}@customers.example ${HOSTILE}` : user % 4 === 2 ? "Why so slow?" : "Hello";
@@ -106,10 +114,41 @@ export const tests = {
         await close(page);
     },
 
-    async "conversations keep the rules of accessibility in both colour schemes, wide and narrow"() {
+    async "each segment of a rollout shows its weight, its sessions and its gates"() {
+        const read = async () => (await api(base, `/rollouts/${PACK}-r1`)).segments.find((segment) => segment.name === "staff");
+        const isRead = ({ metrics, matured, sessions }) => {
+            const seen = metrics.find(({ metric }) => metric === "success_rate");
+            return seen?.stable_samples === sessions.stable && seen.canary_samples === sessions.canary && matured.canary === sessions.canary;
+        };
+        let staff = await read();
+        while (!isRead(staff)) staff = await read();
+        assert.ok(staff.sessions.canary > 0 && staff.sessions.stable > 0);
+        const page = await open(`${base}/packs/${PACK}`);
+        const bySegment = page.getByRole("region", { name: "By segment", exact: true });
+        await seen(page, `${staff.sessions.canary} sessions on the canary, ${staff.sessions.stable} on stable`);
+        const [first, second] = await bySegment.getByRole("listitem").all();
+        assert.match(await first.textContent(), /attributes\.staff == true.*50% of its new sessions get the canary/s);
+        assert.match(await second.textContent(), /everyone.*0% of its new sessions get the canary.*0 sessions on the canary, 4 on stable/s);
+        assert.match(await page.locator("#why").textContent(), /10% of new sessions of everyone/, "what comes next names the segment");
+
+        await first.getByText("Metrics of staff").click();
+        const metrics = first.getByRole("region", { name: "Metrics of staff side by side" });
+        const row = await metrics.getByRole("row", { name: /^success_rate/ }).textContent();
+        const told = staff.metrics.find(({ metric }) => metric === "success_rate");
+        assert.ok(row.includes(`${told.stable_samples} / ${told.canary_samples}`) && row.includes(told.canary_shown), row);
+        assert.deepEqual(await faults(page), []);
+        await first.getByRole("link", { name: "Conversations of staff" }).click();
+        await count(page, staff.sessions.stable, staff.sessions.canary);
+        await close(page);
+    },
+
+    async "conversations and segments keep the rules of accessibility in both colour schemes, wide and narrow"() {
         for (const colorScheme of ["light", "dark"]) {
             for (const width of [1280, 390]) {
-                const page = await open(`${base}/packs/${PACK}/conversations`, { colorScheme, viewport: { width, height: 800 } });
+                const page = await open(`${base}/packs/${PACK}`, { colorScheme, viewport: { width, height: 800 } });
+                await read(page);
+                assert.deepEqual(await faults(page), [], `segments, ${colorScheme}, ${width} px`);
+                await page.goto(`${base}/packs/${PACK}/conversations`);
                 await read(page);
                 assert.deepEqual(await faults(page), [], `${colorScheme}, ${width} px`);
                 await close(page);

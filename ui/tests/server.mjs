@@ -66,10 +66,10 @@ export async function api(base, path, { method = "GET", body, headers = {} } = {
         body: typeof body === "string" || body === undefined ? body : JSON.stringify(body),
     });
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
-    return response.json();
+    return response.status === 204 ? undefined : response.json();
 }
 
-/** A server with a provider behind it, which answers by a script; where its API and its gateway are. */
+/** A server with a provider behind it, which answers by a script; where its API and its gateway are. It asks for no key. */
 export async function serving(name, script, env = {}) {
     const file = join(folder, `${name}.provider.json`);
     writeFileSync(file, JSON.stringify(script));
@@ -79,7 +79,7 @@ export async function serving(name, script, env = {}) {
     await serin(
         ["serve", "--data-dir", join(folder, name), "--control-listen", `127.0.0.1:${port}`, "--listen", `127.0.0.1:${dataPort}`, "--provider", upstream],
         "data folder",
-        env,
+        { SERIN_CONTROL_OPEN: "true", ...env },
     );
     return { base: `http://127.0.0.1:${port}`, gateway: `http://127.0.0.1:${dataPort}` };
 }

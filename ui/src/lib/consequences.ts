@@ -2,7 +2,7 @@
 
 import type { PackDetail } from "../api/schema";
 import { counted, percent, relative } from "./format";
-import type { May } from "./session.svelte";
+import type { Order } from "./session.svelte";
 
 export interface OrderWords {
     /** On the button that opens the dialog. */
@@ -16,7 +16,7 @@ export interface OrderWords {
     isDangerous: boolean;
 }
 
-export const ORDERS: Record<Exclude<May, "apply">, OrderWords> = {
+export const ORDERS: Record<Order, OrderWords> = {
     rollback: {
         label: "Roll back",
         title: (pack) => `Roll back ${pack}`,
@@ -69,7 +69,7 @@ export const ORDERS: Record<Exclude<May, "apply">, OrderWords> = {
 };
 
 /** What an order will do to a pack as it stands, one sentence each. */
-export function consequences(order: Exclude<May, "apply">, detail: PackDetail, now: number): string[] {
+export function consequences(order: Order, detail: PackDetail, now: number): string[] {
     const rollout = detail.rollout ?? undefined;
     if (rollout === undefined) return [];
     const { stable, canary, weight, progress, exposure } = rollout;

@@ -1,9 +1,9 @@
 // Orders to rollouts: one dialog for the whole page, opened from a button or by a key.
 
-import type { May } from "./session.svelte";
+import type { Order } from "./session.svelte";
 
 export interface Asked {
-    order: May;
+    order: Order;
     pack: string;
 }
 
@@ -25,7 +25,7 @@ class Orders {
 
     #timer: ReturnType<typeof setTimeout> | undefined;
 
-    ask(order: May, pack: string) {
+    ask(order: Order, pack: string) {
         this.choice = undefined;
         this.asked = { order, pack };
     }

@@ -27,14 +27,11 @@ export function why(rollout: RolloutView, now: number): Why {
             `${progress.failed_checks} of ${progress.failure_threshold} failed checks in a row: at ${progress.failure_threshold} it rolls back by itself, whatever hold is set.`,
         );
     }
-    const goal =
-        progress.next.step === undefined || progress.next.step === null
-            ? `${canary} becomes stable`
-            : `${percent(progress.next.weight)} of new sessions`;
+    const goal = goalOf(rollout);
     if (rollout.holds.length > 0) {
         return {
             tone: progress.failed_checks > 0 ? "bad" : "warn",
-            title: `On hold at ${percent(rollout.weight)}: ${rollout.holds.map((hold) => hold.shown).join(", ")}`,
+            title: `On hold at ${currentOf(rollout)}: ${rollout.holds.map((hold) => hold.shown).join(", ")}`,
             lines: [...lines, `When the hold is over, ${goal} comes next. Time on hold does not count.`],
         };
     }
@@ -51,6 +48,24 @@ export function why(rollout: RolloutView, now: number): Why {
     }
     lines.push(`The step's time has passed; the next check (${relative(Date.parse(progress.next_check_at), now)}) decides. ${seen} in this step.`);
     return { tone: progress.failed_checks > 0 ? "bad" : "busy", title: `Due: ${goal}`, lines };
+}
+
+/** What comes after the step. */
+function goalOf({ progress, canary, steps, segments }: RolloutView): string {
+    const next = progress?.next.step;
+    if (next === undefined || next === null) return `${canary} becomes stable`;
+    const weight = percent(progress?.next.weight ?? 0);
+    const last = segments?.at(-1)?.name;
+    if (last === undefined) return `${weight} of new sessions`;
+    // While earlier segments have weights of their own, no single number says who gets the canary.
+    const shown = steps[next]?.shown ?? weight;
+    return shown === weight ? `${weight} of new sessions of ${last}` : shown;
+}
+
+/** Who gets the canary now. */
+function currentOf({ progress, steps, segments, weight }: RolloutView): string {
+    const shown = (segments ?? []).length > 0 && progress ? steps[progress.step]?.shown : undefined;
+    return shown ?? percent(weight);
 }
 
 function ended({ end, stable, canary, started_at, exposure }: RolloutView, now: number): Why {
