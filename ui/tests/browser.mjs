@@ -53,9 +53,22 @@ export async function read(page) {
 
 /** What a page as it stands breaks of the rules of accessibility, and whether it is wider than its window. */
 export async function faults(page) {
-    await page.evaluate(AXE);
+    if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(AXE);
     const { violations } = await page.evaluate((runOnly) => globalThis.axe.run(document, { runOnly }), RULES);
     const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join("; ")}`);
     const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     return wider > 0 ? [...told, `${wider} px wider than its window`] : told;
+}
+
+/** The same in both colour schemes, wide and narrow. */
+export async function faultsEverywhere(page) {
+    const found = [];
+    for (const width of [1280, 390]) {
+        await page.setViewportSize({ width, height: 800 });
+        for (const colorScheme of ["light", "dark"]) {
+            await page.emulateMedia({ colorScheme });
+            found.push(...(await faults(page)).map((fault) => `${colorScheme}, ${width} px: ${fault}`));
+        }
+    }
+    return found;
 }

@@ -1,6 +1,6 @@
 // What an order will do, in sentences, before it is given.
 
-import type { PackDetail } from "../api/schema";
+import type { PackDetail, SessionsView } from "../api/schema";
 import { counted, percent, relative } from "./format";
 import type { Order } from "./session.svelte";
 
@@ -68,12 +68,13 @@ export const ORDERS: Record<Order, OrderWords> = {
     },
 };
 
-/** What an order will do to a pack as it stands, one sentence each. */
-export function consequences(order: Order, detail: PackDetail, now: number): string[] {
+/** What an order will do to a pack as it stands, one sentence each; `sessions` are those under way now. */
+export function consequences(order: Order, detail: PackDetail, sessions: SessionsView, now: number): string[] {
     const rollout = detail.rollout ?? undefined;
     if (rollout === undefined) return [];
     const { stable, canary, weight, progress, exposure } = rollout;
-    const exposed = counted(exposure.sessions, "session");
+    const having = (version: string) =>
+        counted(sessions.versions.find((one) => one.version === version)?.sessions ?? 0, "session");
     const passesHolds = rollout.holds.length > 0 ? "Every hold is passed over, and that is recorded." : undefined;
     const lines: (string | undefined)[] = [];
     switch (order) {
@@ -82,13 +83,13 @@ export function consequences(order: Order, detail: PackDetail, now: number): str
                 const back = detail.history.at(-1) ?? stable;
                 lines.push(
                     `Everyone gets ${back} again at once; ${detail.stable} stops being stable.`,
-                    `Moves about ${exposed}: as many had ${canary} during its rollout.`,
+                    `Moves the ${having(canary)} that have ${canary} now.`,
                     "It is recorded as a rollout of its own; the completed one stays as it is.",
                 );
             } else {
                 lines.push(
                     `From now on every new session gets ${stable}.`,
-                    `Moves about ${exposed}: as many have seen ${canary} so far. Each moves with its next message, unless the manifest says to drain them.`,
+                    `Moves the ${having(canary)} that have ${canary} now, each with its next message, unless the manifest says to drain them. ${counted(exposure.sessions, "session")} saw it so far.`,
                     "It is in force before it is recorded. Only retry starts the version again.",
                 );
             }
@@ -115,7 +116,7 @@ export function consequences(order: Order, detail: PackDetail, now: number): str
                 lines.push(
                     `${percent(weight)} → ${percent(progress.next.weight)} of new sessions get ${canary}, now.`,
                     perHour(detail, progress.next.weight - weight),
-                    "Sessions that have begun keep their version.",
+                    `The ${having(stable)} on ${stable} keep it.`,
                 );
             }
             lines.push(passesHolds);
@@ -124,7 +125,7 @@ export function consequences(order: Order, detail: PackDetail, now: number): str
             lines.push(
                 `Every new session gets ${canary}, now and for good. ${percent(100 - weight)} of them still get ${stable} at this moment.`,
                 perHour(detail, 100 - weight),
-                `Sessions on ${stable} end as the manifest says: they drain, or move.`,
+                `The ${having(stable)} on ${stable} end as the manifest says: they drain, or move.`,
                 passesHolds,
             );
             break;

@@ -46,6 +46,7 @@ const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/api/v1/packs", One(Read)),
     ("PUT", "/api/v1/packs", One(Apply)),
     ("GET", "/api/v1/packs/{pack}", One(Read)),
+    ("GET", "/api/v1/packs/{pack}/sessions", One(Read)),
     ("GET", "/api/v1/packs/{pack}/versions", One(Read)),
     ("GET", "/api/v1/packs/{pack}/versions/{version}", One(ReadPrompts)),
     ("GET", "/api/v1/packs/{pack}/diff", One(ReadPrompts)),

@@ -136,6 +136,7 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(packs::apply, packs::list))
         .routes(routes!(overview::overview))
         .routes(routes!(packs::get))
+        .routes(routes!(packs::sessions))
         .routes(routes!(packs::versions))
         .routes(routes!(packs::get_version))
         .routes(routes!(packs::diff))

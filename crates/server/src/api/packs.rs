@@ -21,8 +21,8 @@ use super::read::{NoParams, Params, pack_name, text, version};
 use super::recent::MaxAge;
 use super::rollouts::rollout_view;
 use super::types::{
-    AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, ProblemDetails, VersionDetail,
-    VersionList, VersionView,
+    AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, ProblemDetails,
+    SessionsOfVersion, SessionsView, VersionDetail, VersionList, VersionView,
 };
 use super::view::pack_summary;
 use crate::control::apply::Request;
@@ -116,6 +116,30 @@ pub(super) async fn get(
     let name = pack_name(&pack, &app.control.names().await)?;
     let look = app.recent.look(&app, &name, age).await?;
     Ok(Json(look.detail.clone()))
+}
+
+/// Counts the sessions that each version of a pack has now.
+///
+/// It tells how many an order would move. Sessions are counted as they are asked for, so ask when you need it.
+#[utoipa::path(
+    get, path = "/packs/{pack}/sessions", tag = "packs", params(("pack" = String, Path, description = "The pack.")),
+    responses(
+        (status = 200, description = "By version.", body = SessionsView),
+        (status = 404, description = "There is no such pack.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn sessions(
+    State(app): State<App>,
+    Path(pack): Path<String>,
+    _: Params<NoParams>,
+) -> Result<Json<SessionsView>, ApiError> {
+    let name = pack_name(&pack, &app.control.names().await)?;
+    let counted = app.control.sessions(&name).await;
+    let versions = counted
+        .into_iter()
+        .map(|(version, sessions)| SessionsOfVersion { version: version.to_string(), sessions })
+        .collect();
+    Ok(Json(SessionsView { pack: name.to_string(), versions }))
 }
 
 /// A pack in full.

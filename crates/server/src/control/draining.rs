@@ -1,4 +1,4 @@
-//! Versions that only keep the sessions they have: how many these are, and when the last one has ended.
+//! How many sessions each version of a pack has now, and when a version that only keeps those it has has lost the last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,16 @@ const FRESH_FOR: HoldFor = HoldFor::from_secs(2);
 
 /// The latest count of each pack.
 #[derive(Debug, Default)]
-pub(super) struct Counted(Mutex<BTreeMap<PackName, Count>>);
+pub(super) struct Counted(Mutex<BTreeMap<(PackName, Whose), Count>>);
+
+/// Whose sessions are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    /// Those of versions that only keep the sessions they have.
+    Draining,
+    /// Those of every version.
+    All,
+}
 
 #[derive(Debug, Clone)]
 struct Count {
@@ -28,7 +37,7 @@ struct Count {
     left: BTreeMap<Version, u64>,
 }
 
-/// Whose sessions are counted.
+/// What is counted.
 struct Asked {
     tag: PackTag,
     policy: SessionPolicy,
@@ -39,16 +48,19 @@ struct Asked {
 }
 
 impl Asked {
-    /// Nothing where no version only keeps the sessions it has.
-    fn of(state: &PackState, cohorts: &Cohorts, now: Timestamp) -> Option<Self> {
+    /// Nothing where there is no such version.
+    fn of(state: &PackState, cohorts: &Cohorts, whose: Whose, now: Timestamp) -> Option<Self> {
         let canary = state.active().map(|(rollout, _)| &rollout.canary);
-        let versions: Vec<Version> = state
-            .draining
-            .iter()
-            .map(|draining| &draining.version)
-            .filter(|version| Some(*version) != canary && **version != state.stable)
-            .cloned()
-            .collect();
+        let versions: BTreeSet<&Version> = match whose {
+            Whose::Draining => state
+                .draining
+                .iter()
+                .map(|draining| &draining.version)
+                .filter(|version| Some(*version) != canary && **version != state.stable)
+                .collect(),
+            Whose::All => cohorts.iter().map(|cohort| &cohort.version).collect(),
+        };
+        let versions: Vec<Version> = versions.into_iter().cloned().collect();
         if versions.is_empty() {
             return None;
         }
@@ -83,11 +95,24 @@ impl Control {
         self.left_of(&managed).await
     }
 
-    /// The same, of a pack that is locked; a count is shown again for two seconds.
+    /// Sessions that each version of a pack has now; a version that was not counted is absent.
+    pub async fn sessions(&self, pack: &PackName) -> BTreeMap<Version, u64> {
+        let Some(managed) = self.managed(pack).await else { return BTreeMap::new() };
+        let managed = managed.lock().await;
+        self.counted(&managed, Whose::All).await
+    }
+
+    /// Sessions left of each version that drains, of a pack that is locked.
     pub(super) async fn left_of(&self, managed: &Managed) -> BTreeMap<Version, u64> {
+        self.counted(managed, Whose::Draining).await
+    }
+
+    /// A count is shown again for two seconds.
+    async fn counted(&self, managed: &Managed, whose: Whose) -> BTreeMap<Version, u64> {
         let (state, now) = (&managed.state, self.clock.now());
-        let Some(asked) = Asked::of(state, &managed.cohorts, now) else { return BTreeMap::new() };
-        let latest = self.left.0.lock().unwrap_or_else(PoisonError::into_inner).get(&state.name).cloned();
+        let Some(asked) = Asked::of(state, &managed.cohorts, whose, now) else { return BTreeMap::new() };
+        let key = (state.name.clone(), whose);
+        let latest = self.left.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(count) = latest
             && count.revision == state.revision
             && (count.at..FRESH_FOR.after(count.at)).contains(&now)
@@ -105,7 +130,7 @@ impl Control {
             return BTreeMap::new();
         };
         let count = Count { at: now, revision: state.revision, left: left.clone() };
-        self.left.0.lock().unwrap_or_else(PoisonError::into_inner).insert(state.name.clone(), count);
+        self.left.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, count);
         left
     }
 

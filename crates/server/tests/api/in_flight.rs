@@ -8,6 +8,7 @@ use serin_core::ids::Version;
 use serin_core::units::HoldFor;
 use serin_server::api::types::{
     AuditPage, DrainingView, ExposedPage, ExposureView, PackDetail, ResolveResponse, RolloutList,
+    SessionsView,
 };
 
 use crate::app::{TestApp, canary, stable};
@@ -120,6 +121,23 @@ async fn a_rollback_that_drains_keeps_the_version_until_its_last_session_has_end
     assert!(left(&app).await.is_empty());
     assert_eq!(retired(&app).await, [r#""2.4.0" by serin: its last session has ended"#]);
     assert_eq!(pack(&app).await.rolled_back, ["2.4.0"], "it stays in history");
+}
+
+#[tokio::test]
+async fn sessions_of_a_version_are_those_that_have_not_ended() {
+    let app = TestApp::start().await;
+    app.apply(&stable()).await;
+    app.apply(&canary_with("{idleTimeout: 10m}")).await;
+    let on_canary = u64::try_from(sessions(&app).await.len()).unwrap();
+    let counted = async || -> SessionsView { app.get("/api/v1/packs/support-prompts/sessions").await.read() };
+    let of = |view: &SessionsView, version: &str| {
+        view.versions.iter().find(|one| one.version == version).map_or(0, |one| one.sessions)
+    };
+    let view = counted().await;
+    assert_eq!(of(&view, "2.4.0"), on_canary);
+    assert!(of(&view, "2.3.1") > 0, "{view:?}");
+    minutes(&app, 11);
+    assert_eq!(of(&counted().await, "2.4.0"), 0, "whoever left is not counted");
 }
 
 #[tokio::test]

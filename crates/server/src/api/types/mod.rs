@@ -44,7 +44,7 @@ pub use ofrep::{
 pub use overview::{ActiveView, ClosestView, DecisionView, OverviewPack, OverviewView, WorstView};
 pub use pack::{
     AppliedOutcome, AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, PackSummary,
-    VersionDetail, VersionList, VersionView,
+    SessionsOfVersion, SessionsView, VersionDetail, VersionList, VersionView,
 };
 pub use problem::{FieldProblem, ProblemDetails, ProblemSeverity};
 pub use rollout::{

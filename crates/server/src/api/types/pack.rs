@@ -93,6 +93,24 @@ pub struct DrainingView {
     pub sessions_left: Option<u64>,
 }
 
+/// The sessions of a pack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionsView {
+    /// The pack.
+    pub pack: String,
+    /// By version; a version without sessions may be absent.
+    pub versions: Vec<SessionsOfVersion>,
+}
+
+/// The sessions that have a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionsOfVersion {
+    /// The version.
+    pub version: String,
+    /// Sessions that have it and have not ended, as of at most two seconds ago.
+    pub sessions: u64,
+}
+
 /// One version in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VersionView {
