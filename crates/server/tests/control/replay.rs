@@ -6,9 +6,14 @@ use serin_core::command::Command;
 use serin_core::ids::{Actor, RolloutId};
 use serin_core::replay::Replay;
 use serin_core::rollout::Phase;
+use serin_core::units::HoldFor;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use crate::{CANARY, House, STABLE, failing_canary, healthy, pack, start};
+
+/// The year of docs/operations.md, and the bytes that it states for it.
+const ROLLOUTS_A_YEAR: i64 = 1_000;
+const STATED: i64 = 350_000_000;
 
 fn rollout() -> RolloutId {
     RolloutId::of(&pack(), 1)
@@ -57,7 +62,12 @@ async fn a_healthy_rollout_replays_without_differences_across_a_pause_and_a_rest
     let after = replayed(&again).await;
     assert!(after.checks > 40, "{after:?}");
     assert_eq!(after.differences, Vec::<String>::new());
-    sizes(dir.path(), again.sessions.into_inner()).await;
+    sizes(dir.path(), again.sessions.load(std::sync::atomic::Ordering::Relaxed)).await;
+    // A week later minutes are joined to hours, and what is kept for some days is gone.
+    let later = again.clock.now().checked_add(jiff::SignedDuration::from_hours(9 * 24)).unwrap();
+    let gone = again.control.store().expire(later, HoldFor::from_hours(7 * 24)).await.unwrap();
+    assert!(gone.slots > 300 && gone.units > 0, "{gone:?}");
+    year(dir.path()).await;
 }
 
 /// What docs/operations.md says about growth; printed with `--nocapture`.
@@ -74,14 +84,33 @@ async fn sizes(dir: &Path, sessions: u64) {
     let watermarks: (i64,) =
         sqlx::query_as("SELECT COUNT(*) FROM check_watermark").fetch_one(&database).await.unwrap();
     assert_eq!(watermarks.0, 0, "a rollout that is over leaves no watermark");
-    let tables: Vec<(String, i64)> =
-        sqlx::query_as("SELECT name, SUM(pgsize) FROM dbstat GROUP BY name ORDER BY 2 DESC")
-            .fetch_all(&database)
-            .await
-            .unwrap_or_default();
-    for (name, bytes) in tables {
+    let tables = pages(&database).await;
+    for (name, bytes) in &tables {
         println!("{name}: {bytes} bytes, {} a session", bytes / i64::try_from(sessions).unwrap());
     }
+}
+
+async fn pages(database: &SqlitePool) -> Vec<(String, i64)> {
+    let sql = "SELECT name, SUM(pgsize) FROM dbstat GROUP BY name ORDER BY 2 DESC";
+    sqlx::query_as(sql).fetch_all(database).await.unwrap()
+}
+
+/// A year of rollouts stays under the size that docs/operations.md states.
+async fn year(dir: &Path) {
+    let database = database(dir).await;
+    sqlx::query("VACUUM").execute(&database).await.unwrap();
+    let stays: i64 =
+        pages(&database).await.iter().filter(|(name, _)| stays_for_good(name)).map(|(_, bytes)| bytes).sum();
+    println!("a rollout, for good: {stays} bytes");
+    assert!(stays * ROLLOUTS_A_YEAR < STATED, "{stays} bytes stay of a rollout for good");
+}
+
+/// Whether a table, or an index of it, is what a rollout leaves behind for good.
+fn stays_for_good(name: &str) -> bool {
+    let of = |table: &str| {
+        name == table || name == format!("sqlite_autoindex_{table}_1") || name == format!("{table}_by_pack")
+    };
+    ["rollout", "cohort", "evidence", "tally", "tally_total", "checks", "audit"].into_iter().any(of)
 }
 
 #[tokio::test]
