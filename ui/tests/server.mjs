@@ -76,12 +76,12 @@ export async function serving(name, script, env = {}) {
     const provider = await serin(["provider", "--script", file, "--listen", "127.0.0.1:0"], "counters");
     const [port, dataPort] = [await freePort(), await freePort()];
     const upstream = /http:\/\/[\d.:]+/.exec(provider.said)[0];
-    await serin(
+    const server = await serin(
         ["serve", "--data-dir", join(folder, name), "--control-listen", `127.0.0.1:${port}`, "--listen", `127.0.0.1:${dataPort}`, "--provider", upstream],
         "data folder",
         { SERIN_CONTROL_OPEN: "true", ...env },
     );
-    return { base: `http://127.0.0.1:${port}`, gateway: `http://127.0.0.1:${dataPort}` };
+    return { base: `http://127.0.0.1:${port}`, gateway: `http://127.0.0.1:${dataPort}`, server };
 }
 
 /** Says something to a pack as a user of a session, and returns what came back. */
