@@ -222,3 +222,62 @@ async fn an_error_of_apply_stands_in_its_reports() {
     let packs = place.run("get packs -o json").await.json();
     assert_eq!(packs["packs"][0]["canary"], Value::Null, "nothing was applied without its report: {packs}");
 }
+
+/// What on-call reads at 2 AM: what is in canary, what holds it, who can help, what to run.
+#[tokio::test]
+async fn oncall_shows_what_is_in_canary_and_what_ended() {
+    let (place, server) = with_stable().await;
+    let shown = async || {
+        let ran = place.run("oncall").await;
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+        let mut text = ran.out.replace(&server.control, "http://SERVER");
+        // The test takes seconds, however fast the machine is.
+        for seconds in 1..=30 {
+            text = text.replace(&format!(" {seconds}s ago"), " just now");
+        }
+        text
+    };
+    assert_eq!(shown().await, "in canary now\n  nothing\n\nended within 24 hours\n  nothing\n");
+    place.write(
+        "2.0.0.yaml",
+        &support::slow_manifest("2.0.0").replace(
+            "  name: support\n",
+            "  name: support\n  owner: support-team\n  escalation: \"#support\"\n",
+        ),
+    );
+    assert_eq!(place.run("apply -f 2.0.0.yaml --reason 'names the agent'").await.code, 0);
+    assert_eq!(place.run("pause support --reason 'let me look'").await.code, 0);
+    insta::assert_snapshot!("oncall", shown().await);
+    assert_eq!(place.run("rollback support --reason 'wrong tone'").await.code, 0);
+    let ended = shown().await;
+    assert!(ended.starts_with("in canary now\n  nothing\n") && ended.contains("wrong tone"), "{ended}");
+}
+
+/// A person's rollback that the stored log gives to the rollout itself: no check leads to it.
+#[tokio::test]
+async fn a_record_that_was_tampered_with_fails_the_replay() {
+    let (place, server) = with_stable().await;
+    assert_eq!(place.run("apply -f 2.0.0.yaml").await.code, 0);
+    assert_eq!(place.run("rollback support --reason 'wrong tone'").await.code, 0);
+    assert_eq!(place.run("audit replay support-r1").await.code, 0);
+    let change = "UPDATE audit SET actor = 'serin' WHERE rollout = 'support-r1' AND actor = 'tester' AND reason = 'wrong tone'";
+    let script = format!(
+        "import sqlite3, sys\nwith sqlite3.connect(sys.argv[1], timeout=10) as db: print(db.execute({change:?}).rowcount)"
+    );
+    let changed = Command::new("python3")
+        .args(["-c", &script])
+        .arg(server.data_dir().join("serin.db"))
+        .output()
+        .await
+        .expect("python3 is installed: `make test` needs it");
+    assert_eq!(String::from_utf8_lossy(&changed.stdout), "1\n", "{changed:?}");
+    let ran = place.run("audit replay support-r1").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(
+        ran.out.contains("1 difference") && ran.out.contains("in a row lead to that"),
+        "what differs is told: {ran:?}"
+    );
+    let ran = place.run("audit replay support-r1 -o json").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(place.run("audit verify").await.code, 1, "the chain is broken as well");
+}

@@ -117,10 +117,15 @@ pub(crate) struct Server {
     pub(crate) control: String,
     child: Child,
     _out: BufReader<ChildStdout>,
-    _data_dir: Option<TempDir>,
+    data_dir: Option<TempDir>,
 }
 
 impl Server {
+    /// Where the server keeps what it knows.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.data_dir.as_ref().expect("the server was started with a folder of its own").path()
+    }
+
     /// Starts a server in front of a provider; it asks for no key.
     pub(crate) async fn start(provider: &str) -> Self {
         Self::start_with(provider, &[]).await
@@ -132,7 +137,7 @@ impl Server {
         let mut command = serin();
         command.arg("serve").arg("--data-dir").arg(data_dir.path()).args(["--provider", provider]);
         command.args(further).env("SERIN_CONTROL_OPEN", "true");
-        Self { _data_dir: Some(data_dir), ..Self::spawn(command).await }
+        Self { data_dir: Some(data_dir), ..Self::spawn(command).await }
     }
 
     /// Starts a server as `serin serve` does in a folder; it asks for a key, which is in that folder.
@@ -172,7 +177,7 @@ impl Server {
         // What it logs is read away, so that it never waits for us.
         let mut stderr = child.stderr.take().expect("standard error is piped");
         tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await });
-        Self { data, control, child, _out: out, _data_dir: None }
+        Self { data, control, child, _out: out, data_dir: None }
     }
 
     /// Asks it to stop as Ctrl-C does, and returns its exit code.
