@@ -10,6 +10,7 @@ use serde::Serialize;
 use serin_core::forecast::{Forecast, TimetableEntry, sentences, timetable};
 use serin_core::lint::lint_traffic;
 use serin_core::plan::{Plan, Strategy};
+use serin_core::units::HoldFor;
 
 use crate::junit::{ReportFile, ReportForm};
 use crate::lint::AgainstArgs;
@@ -26,6 +27,15 @@ const SCENARIOS: [&str; 2] = ["healthy", "regression"];
 
 /// New sessions that a simulated rollout has at most by its plan, so that plans of days are simulated in seconds.
 const MOST_SESSIONS: f64 = 30_000.0;
+
+/// Rollouts of a scenario, unless a number is given.
+const RUNS: u32 = 100;
+
+/// The same for a plan of more than half a day: it is checked every minute, in each rollout.
+const RUNS_OF_A_LONG_PLAN: u32 = 20;
+
+/// From here on a plan is long.
+const HALF_A_DAY: HoldFor = HoldFor::from_hours(12);
 
 /// Prove a manifest before it is merged: lint, plan and simulate in one report
 ///
@@ -45,10 +55,10 @@ pub(crate) struct CheckArgs {
     /// A scenario to simulate, by name or file, instead of `healthy` and `regression`. May be repeated
     #[arg(long = "scenario", value_name = "NAME|FILE")]
     scenarios: Vec<String>,
-    /// How many rollouts of each scenario; 0 simulates none
-    #[arg(long, value_name = "COUNT", default_value_t = 100,
+    /// How many rollouts of each scenario: 100, or 20 of a plan of more than half a day; 0 simulates none
+    #[arg(long, value_name = "COUNT",
           value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    runs: u32,
+    runs: Option<u32>,
     /// The same seed gives the same answer
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
@@ -150,7 +160,7 @@ struct Simulated {
 
 /// Proves what can be proven.
 pub(crate) async fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
-    let many = Many { runs: args.runs, seed: args.seed, sessions_per_second: None };
+    let many = Many { runs: RUNS, seed: args.seed, sessions_per_second: None };
     let named = |name: &&str| (*name).to_owned();
     let scenarios = if args.scenarios.is_empty() {
         SCENARIOS.iter().map(named).collect()
@@ -288,7 +298,10 @@ async fn simulate(
     loaded: &Loaded,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let why_not = match (args.runs, loaded.plan.strategy) {
+    let is_long = loaded.plan.planned_length() > HALF_A_DAY;
+    let runs = args.runs.unwrap_or(if is_long { RUNS_OF_A_LONG_PLAN } else { RUNS });
+    let many = Many { runs, ..many };
+    let why_not = match (runs, loaded.plan.strategy) {
         (_, Strategy::Immediate) => Some("everyone gets the version at once: there is nothing to simulate"),
         (0, Strategy::Canary) => Some("--runs 0"),
         (_, Strategy::Canary) => None,

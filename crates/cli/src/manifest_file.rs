@@ -181,6 +181,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Told> {
         let told = Told::new(format!("could not read {}: {error}", path.display()));
         match error.kind() {
             std::io::ErrorKind::NotFound => told.hint("`serin init` writes a first pack and manifest"),
+            std::io::ErrorKind::IsADirectory => {
+                told.hint("name a manifest in this folder, such as support.yaml")
+            }
             _ => told,
         }
     })
@@ -237,6 +240,11 @@ fn examine_pack(source: &Source<'_>) -> (Option<Pack>, Vec<Detail>) {
 }
 
 fn examine_manifest(path: &Path, source: &Source<'_>) -> Findings {
+    if source.text.trim().is_empty() {
+        let hint = Some("`serin init` writes a first pack and manifest");
+        let empty = source.detail(Severity::Error, "", At::default(), "the file is empty", hint);
+        return Findings { details: vec![empty], loaded: None };
+    }
     let parsed = match parse::parse(source.text) {
         Ok(parsed) => parsed,
         Err(problems) => {

@@ -117,6 +117,10 @@ async fn check_fails_for_each_part_that_does_not_hold() {
 #[tokio::test]
 async fn check_says_what_it_was_called_wrongly_with() {
     let place = with_rollout(GATES);
+    place.write("empty.yaml", "\n");
+    let ran = place.run("check -f empty.yaml").await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.contains("the file is empty") && ran.out.contains("`serin init` writes"), "{ran:?}");
     for (call, code, told) in [
         ("check", 2, "--file"),
         ("check -f support.yaml --least-caught lots", 2, "is no share such as 80%"),
@@ -129,6 +133,7 @@ async fn check_says_what_it_was_called_wrongly_with() {
         ),
         ("check -f support.yaml --scenario regresion", 1, "did you mean regression?"),
         ("check -f nothing.yaml", 1, "could not read nothing.yaml"),
+        ("check -f .", 1, "hint: name a manifest in this folder"),
         ("check -f support.yaml --against-server --server http://127.0.0.1:1", 1, "could not reach server"),
     ] {
         let ran = place.run(call).await;

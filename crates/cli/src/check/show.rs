@@ -58,7 +58,11 @@ pub(super) fn text(report: &Report) -> String {
     for problem in &report.problems {
         text.push_str(&format!("{problem}\n\n"));
     }
-    text.push_str(&format!("{}   {}\n\n", paint(STRONG, report.name()), paint(QUIET, &report.file)));
+    text.push_str(&paint(STRONG, report.name()));
+    if report.pack.is_some() {
+        text.push_str(&format!("   {}", paint(QUIET, &report.file)));
+    }
+    text.push_str("\n\n");
     if let (Some(plan), Some(entries)) = (&report.plan, &report.timetable) {
         text.push_str(&chart(plan, entries));
         text.push('\n');
