@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serin_server::gateway::provider_hint;
+use serin_server::settings::provider_names;
 
 use serin_core::forecast::Forecast;
 use serin_core::lint::lint_traffic;
 use serin_core::prompt::Pack;
 
 use crate::api::{Client, ServerArgs};
-use crate::manifest_file::{Loaded, examine, load_pack};
+use crate::manifest_file::{Loaded, examine, load_pack, read_text, wrong_provider};
 use crate::terminal::{GOOD, LOOK, OutputFlag, paint};
 use crate::told::{Detail, Exit, Severity, Told};
 use crate::traffic::TrafficArgs;
@@ -23,6 +25,9 @@ pub(crate) struct LintArgs {
     /// Manifests (YAML or JSON) or pack files; `-` is standard input
     #[arg(long = "file", short = 'f', required = true, num_args = 1.., value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Settings of the server, for the providers that packs may name
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
     #[command(flatten)]
     traffic: TrafficArgs,
     #[command(flatten)]
@@ -78,6 +83,12 @@ struct Report {
 /// Lints the files; fails when one of them has an error.
 pub(crate) async fn run(args: &LintArgs) -> anyhow::Result<Exit> {
     let mut problems = Vec::new();
+    let known = match &args.settings {
+        Some(path) => Some(provider_names(&read_text(path)?).map_err(|message| {
+            Told::new(format!("could not read the providers of {}: {message}", path.display()))
+        })?),
+        None => None,
+    };
     for file in &args.files {
         let findings = examine(file)?;
         problems.extend(findings.details);
@@ -85,6 +96,12 @@ pub(crate) async fn run(args: &LintArgs) -> anyhow::Result<Exit> {
             problems.extend(of_traffic(&args.traffic, loaded)?);
             let stable = args.against.stable(loaded).await?;
             problems.extend(stable.iter().flat_map(|stable| loaded.beside(stable)));
+            let named = loaded.pack.as_ref().and_then(|pack| pack.provider());
+            if let (Some(named), Some(known)) = (named, &known)
+                && !known.contains(named)
+            {
+                problems.push(wrong_provider(file, named, &provider_hint(named.as_str(), known.iter()))?);
+            }
         }
     }
     let count = |severity| problems.iter().filter(|problem: &&Detail| problem.severity == severity).count();

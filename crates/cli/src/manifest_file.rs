@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use serin_core::ids::ProviderName;
 use serin_core::lint::{Lint, lint, lint_tools};
 use serin_core::manifest::{At, Node, Value as NodeValue};
 use serin_core::parse::{self, PackSource};
@@ -187,6 +188,16 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Told> {
             _ => told,
         }
     })
+}
+
+/// A mistake in the provider that the pack of a file names.
+pub(crate) fn wrong_provider(path: &Path, named: &ProviderName, hint: &str) -> Result<Detail, Told> {
+    const IN_PACK: &str = "metadata.provider";
+    let text = read_text(path)?;
+    let source = Source { name: path.display().to_string(), text: &text };
+    let message = format!("the pack goes to the provider {named}, which is not in the settings");
+    let at = source.place_of("spec.source");
+    Ok(source.detail(Severity::Error, IN_PACK, at, &message, Some(hint)))
 }
 
 /// Whether a document is a PromptPack file and no manifest.

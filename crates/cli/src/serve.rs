@@ -97,7 +97,8 @@ fn announce(server: &Server, settings: &Settings) {
     let control = format!("http://{}", server.control_addr());
     anstream::println!("data plane     {}", paint(STRONG, format!("http://{}/v1", server.data_addr())));
     anstream::println!("control plane  {}", paint(STRONG, &control));
-    anstream::println!("provider       {}", settings.provider.base_url);
+    let provider = settings.providers.of_default().map_or("", |provider| provider.base_url.as_str());
+    anstream::println!("provider       {provider}");
     anstream::println!("data folder    {}", settings.data_dir.display());
     anstream::println!("key            {}\n", key(server, settings));
     anstream::println!(

@@ -105,6 +105,22 @@ async fn a_mistake_in_the_pack_is_shown_in_the_pack_and_in_the_manifest() {
 }
 
 #[tokio::test]
+async fn lint_knows_the_providers_of_settings() {
+    let place = Place::empty();
+    let pack = r#"{"id": "p", "name": "P", "version": "1.0.0", "template_engine": {"version": "v1", "syntax": "{{variable}}"}, "metadata": {"provider": "cloude"}, "prompts": {"p": {"id": "p", "name": "P", "version": "1.0.0", "system_template": "Hello."}}}"#;
+    place.write("p.pack.json", pack);
+    place.write("p.yaml", "apiVersion: omnia.altairalabs.ai/v1alpha1\nkind: PromptPack\nmetadata: {name: p}\nspec: {version: 1.0.0, source: {file: p.pack.json}}\n");
+    place.write("serin.yaml", "providers: {claude: {baseUrl: 'https://a.example'}}\n");
+    let ran = place.run("lint -f p.yaml").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = place.run("lint -f p.yaml --settings serin.yaml").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let told = format!("{ran:?}");
+    assert!(told.contains("the pack goes to the provider cloude, which is not in the settings"), "{told}");
+    assert!(told.contains("did you mean claude?"), "{told}");
+}
+
+#[tokio::test]
 async fn every_example_passes_lint() {
     let place = Place::empty();
     let mut files = Vec::new();

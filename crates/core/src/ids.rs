@@ -106,6 +106,17 @@ text_id! {
 }
 
 text_id! {
+    /// The name of an LLM provider in the settings: `^[a-z][a-z0-9-]*$`, at most 63 characters.
+    ProviderName, "provider name", |text| {
+        if text.len() <= 63 && is_pack_id(text) {
+            Ok(())
+        } else {
+            Err("must start with a lower-case letter and hold only a-z, 0-9 and '-', 63 at most")
+        }
+    }
+}
+
+text_id! {
     /// The name of a segment: letters, digits, `_`, `-`; at most 63 characters.
     SegmentName, "segment name", |text| {
         let fits = !text.is_empty() && text.len() <= 63;

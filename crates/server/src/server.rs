@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::control::measure::Measurer;
 use crate::control::{Control, LoadError, Salts};
 use crate::errors::Chain;
-use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, Upstream, UpstreamError, UpstreamSettings};
+use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, UpstreamError, Upstreams};
 use crate::ingest::Ingest;
 use crate::notify::link::{LinkKeyError, Links};
 use crate::notify::{Notifier, NotifyError};
@@ -161,7 +161,7 @@ impl Server {
         let data = listen("data plane", settings.data.listen, "--listen").await?;
         let control_listener = listen("control plane", settings.control.listen, "--control-listen").await?;
         let Overrides { clock, salts, ids, seed } = overrides;
-        let upstream = Upstream::new(&upstream_settings(settings))?;
+        let upstreams = Upstreams::new(&settings.providers)?;
         let store = Store::open(&settings.data_dir.join(DATABASE)).await?;
         let keys = KeyRing::load(store.clone(), &settings.control.keys).await?;
         let first_key = match settings.control.open {
@@ -175,13 +175,14 @@ impl Server {
         let started_at = clock.now();
         let resolver = Arc::new(Resolver::new(pins, clock, signals));
         let control = Control::load(store.clone(), Arc::clone(&resolver), salts, &settings.data_dir).await?;
+        control.know_providers(settings.providers.by_name.keys().cloned().collect());
         let (samples, sampling) = Samples::start(settings.samples.clone(), store.clone());
         let mut gateway_settings = gateway_settings(settings, ids.clone());
         gateway_settings.samples = samples.is_on().then(|| Arc::clone(&samples));
         control.measure_with(
             Measurer::new(settings.metric_providers.clone()).map_err(StartError::MetricProviders)?,
         );
-        let gateway = Arc::new(Gateway::new(resolver, upstream, gateway_settings));
+        let gateway = Arc::new(Gateway::new(resolver, upstreams, gateway_settings));
         let base = settings.control.public_url.as_deref();
         let links = Arc::new(Links::open(&settings.data_dir, base, settings.notify.link_lifetime)?);
         let of_people = settings.notify.clone();
@@ -193,7 +194,7 @@ impl Server {
         let exposure = DataExposure {
             address: data_address,
             keys: settings.data.keys,
-            holds_provider_key: settings.provider.key.is_some(),
+            holds_provider_key: settings.providers.hold_a_key(),
             hosts: &settings.data.hosts,
         };
         let data_guard = Guard::data(Arc::clone(&auth), clock.clone(), exposure);
@@ -324,18 +325,6 @@ async fn listen(
     flag: &'static str,
 ) -> Result<Listener, StartError> {
     Listener::bind(address).await.map_err(|source| StartError::Listen { plane, address, flag, source })
-}
-
-fn upstream_settings(settings: &Settings) -> UpstreamSettings {
-    let provider = &settings.provider;
-    UpstreamSettings {
-        base_url: provider.base_url.clone(),
-        key: provider.key.clone(),
-        connect_timeout: provider.connect_timeout,
-        first_byte_timeout: provider.first_byte_timeout,
-        stall_timeout: provider.stall_timeout,
-        idle_timeout: provider.idle_timeout,
-    }
 }
 
 fn gateway_settings(settings: &Settings, ids: Ids) -> GatewaySettings {

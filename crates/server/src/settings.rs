@@ -8,22 +8,23 @@ mod notify;
 mod providers;
 mod read;
 mod samples;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use http::HeaderName;
 use serin_core::access::Grant;
 use serin_core::units::{HoldFor, InvalidDuration};
 
 use self::read::Reader;
+pub use self::upstreams::provider_names;
 use crate::api::ofrep::{Origin, PromptText};
 use crate::auth::{SettingsKey, hash_of};
 use crate::control::measure::MetricProvider;
-use crate::gateway::{BaseUrl, Prices, Secret, SystemMessage};
+use crate::gateway::{Prices, SystemMessage, UpstreamsSettings};
 use crate::notify::receiver::NotifySettings;
 use crate::samples::SampleSettings;
 
@@ -36,8 +37,8 @@ pub struct Settings {
     pub data: DataSettings,
     /// The control plane.
     pub control: ControlSettings,
-    /// The provider behind the gateway.
-    pub provider: ProviderSettings,
+    /// The providers behind the gateway.
+    pub providers: UpstreamsSettings,
     /// What tokens cost, by model.
     pub prices: Prices,
     /// Outside providers of metrics, by the names that manifests use.
@@ -107,23 +108,6 @@ pub struct ControlSettings {
     pub open: bool,
     /// Keys besides those that the store holds.
     pub keys: Vec<SettingsKey>,
-}
-
-/// Settings of the way to the provider.
-#[derive(Debug, Clone)]
-pub struct ProviderSettings {
-    /// Where it is.
-    pub base_url: BaseUrl,
-    /// Its key; without one the client's `Authorization` passes through.
-    pub key: Option<Secret>,
-    /// The longest time to open a connection.
-    pub connect_timeout: Duration,
-    /// The longest time until it begins to answer.
-    pub first_byte_timeout: Duration,
-    /// The longest time that nothing comes in the middle of an answer.
-    pub stall_timeout: Duration,
-    /// How long an unused connection is kept.
-    pub idle_timeout: Duration,
 }
 
 /// How the log is written.
@@ -275,28 +259,13 @@ impl Settings {
             hosts: reader.list("data.hosts", host),
         };
         let data = DataSettings { keys: keys::of_data(reader, data.listen), ..data };
-        let provider = ProviderSettings {
-            base_url: reader.value(
-                "provider.baseUrl",
-                flag("--provider", &options.provider_base_url),
-                "https://api.openai.com/v1",
-                |text| {
-                    BaseUrl::parse(text)
-                        .map_err(|error| format!("is no address of a provider: {}", error.problem))
-                },
-            ),
-            key: provider_key(reader),
-            connect_timeout: reader.value("provider.connectTimeout", None, "10s", within_a_day).as_std(),
-            first_byte_timeout: reader.value("provider.firstByteTimeout", None, "10m", within_a_day).as_std(),
-            stall_timeout: reader.value("provider.stallTimeout", None, "5m", within_a_day).as_std(),
-            idle_timeout: reader.value("provider.idleTimeout", None, "1m", within_a_day).as_std(),
-        };
+        let providers = upstreams::read(reader, flag("--provider", &options.provider_base_url));
         let control = control(reader, options);
         Self {
             data_dir,
             data,
             control,
-            provider,
+            providers,
             prices: reader.prices("prices"),
             metric_providers: providers::read(reader),
             ingest_queue: reader.value("ingest.queue", None, "65536", |text| count(text, 1_000, 10_000_000)),
@@ -395,50 +364,6 @@ fn control(reader: &mut Reader<'_>, options: &Options) -> ControlSettings {
 fn host(name: &str) -> Result<String, String> {
     let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
     if fits { Ok(name.to_owned()) } else { Err("is no name of a host".to_owned()) }
-}
-
-/// The provider's key: from a variable that a setting names, from a file, or from `SERIN_PROVIDER_API_KEY`.
-fn provider_key(reader: &mut Reader<'_>) -> Option<Secret> {
-    let direct = reader.secret("SERIN_PROVIDER_API_KEY");
-    let env = reader.optional("provider.apiKeyEnv");
-    let file = reader.optional("provider.apiKeyFile");
-    let given = [direct.is_some(), env.is_some(), file.is_some()].into_iter().filter(|given| *given).count();
-    if given > 1 {
-        let message = "the key is given more than once";
-        let hint = "keep one of SERIN_PROVIDER_API_KEY, provider.apiKeyEnv and provider.apiKeyFile";
-        reader.problem("provider", "provider.apiKeyEnv", message, Some(hint));
-    }
-    let key = match (direct, env, file) {
-        (Some(secret), _, _) => secret,
-        (None, Some((name, origin)), _) => match reader.secret(&name) {
-            Some(secret) => secret,
-            None => {
-                let message = format!("the variable {name} is not set, or empty");
-                reader.problem(
-                    &origin,
-                    "provider.apiKeyEnv",
-                    &message,
-                    Some("set it, or remove the setting"),
-                );
-                return None;
-            }
-        },
-        (None, None, Some((path, origin))) => match std::fs::read_to_string(&path) {
-            Ok(text) => text.trim().to_owned(),
-            Err(error) => {
-                let message = format!("could not read {path}: {error}");
-                reader.problem(&origin, "provider.apiKeyFile", &message, None);
-                return None;
-            }
-        },
-        (None, None, None) => return None,
-    };
-    if key.is_empty() || !key.chars().all(|c| c.is_ascii_graphic()) {
-        let message = "the key is empty, or holds characters that no header may hold";
-        reader.problem("provider", "provider.apiKey", message, None);
-        return None;
-    }
-    Some(Secret::new(key))
 }
 
 /// The host of the address under which people reach the control plane.

@@ -23,12 +23,14 @@ use crate::api::view::percent;
 use crate::auth::Auth;
 use crate::control::Control;
 use crate::control::view::PackView;
-use crate::gateway::GatewayCounts;
+use crate::gateway::{GatewayCounts, Upstreams};
 use crate::ingest::IngestCounts;
 use crate::notify::Notifier;
 use crate::otlp::Otlp;
 use crate::samples::SampleCounts;
 use crate::settings::{LogFormat, LogSettings};
+
+mod providers;
 
 /// The media type of the metrics.
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -80,6 +82,8 @@ pub struct Sources<'a> {
     pub auth: &'a Auth,
     /// What the gateway counts.
     pub gateway: &'a GatewayCounts,
+    /// The providers, with what is counted of each.
+    pub upstreams: &'a Upstreams,
     /// What is counted of each receiver of notifications.
     pub notifier: &'a Notifier,
     /// What is counted of the telemetry that apps send.
@@ -96,6 +100,7 @@ pub async fn metrics(sources: Sources<'_>) -> String {
     process(&mut registry, sources);
     auth(&mut registry, sources.auth);
     gateway(&mut registry, sources.gateway);
+    providers::providers(&mut registry, sources.upstreams);
     otlp(&mut registry, sources.otlp);
     ingest(&mut registry, sources);
     samples(&mut registry, sources.samples);
@@ -210,6 +215,7 @@ fn gateway(registry: &mut Registry, counts: &GatewayCounts) {
             "Responses of which it was forgotten whose they were, to make room for newer ones",
             &counts.responses_forgotten,
         ),
+        ("provider_busy", "Requests refused because too many were under way to their provider", &counts.busy),
         ("provider_stalls", "Answers in whose middle the provider fell silent", &counts.stalled),
         ("unpriced", "Requests for models without a price, while others have one", &counts.unpriced),
         ("version_overrides", "Requests that named their version", &counts.version_overrides),

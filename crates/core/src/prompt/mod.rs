@@ -20,7 +20,7 @@ pub use diff::PackChange;
 pub use render::{RenderError, Rendered};
 pub use variable::{Variable, VariableType};
 
-use crate::ids::{PackName, PromptName, Version};
+use crate::ids::{PackName, PromptName, ProviderName, Version};
 
 /// The most bytes a pack may have: 1 MiB.
 pub const LARGEST_PACK: usize = 1 << 20;
@@ -35,6 +35,7 @@ pub struct Pack {
     title: String,
     version: Version,
     prompts: BTreeMap<PromptName, Prompt>,
+    provider: Option<ProviderName>,
     notes: Vec<PackProblem>,
     raw: Value,
 }
@@ -122,6 +123,11 @@ impl Pack {
     /// The prompts by name.
     pub fn prompts(&self) -> &BTreeMap<PromptName, Prompt> {
         &self.prompts
+    }
+
+    /// The provider that requests with this version go to, by its name in the settings: `metadata.provider`.
+    pub fn provider(&self) -> Option<&ProviderName> {
+        self.provider.as_ref()
     }
 
     /// What the file holds beyond what Serin uses, and what deserves a look.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::template::{self, Fragments, Piece};
 use super::variable::{Unfit, Validation, Variable, VariableType, pattern, type_of};
 use super::{Pack, PackProblem, Prompt};
-use crate::ids::{PackName, PromptName, Version};
+use crate::ids::{PackName, PromptName, ProviderName, Version};
 use crate::metric::nearest;
 
 /// The most prompts of a pack.
@@ -84,7 +84,7 @@ pub(super) fn pack(raw: Value) -> Result<Pack, Vec<PackProblem>> {
     match reader.pack(&raw) {
         Some(parts) if reader.problems.is_empty() => {
             let (id, title, version, prompts) = parts;
-            Ok(Pack { id, title, version, prompts, notes: reader.notes, raw })
+            Ok(Pack { id, title, version, prompts, provider: reader.provider, notes: reader.notes, raw })
         }
         Some(_) | None => Err(reader.problems),
     }
@@ -95,6 +95,7 @@ pub(super) fn pack(raw: Value) -> Result<Pack, Vec<PackProblem>> {
 struct Reader {
     problems: Vec<PackProblem>,
     notes: Vec<PackProblem>,
+    provider: Option<ProviderName>,
 }
 
 /// An object and where it stands.
@@ -127,6 +128,7 @@ impl Reader {
         let title = self.required_text(&object, "name").map(str::to_owned);
         let version = self.version(&object);
         self.template_engine(&object);
+        self.provider = self.provider(&object);
 
         let fragments = self.fragments(&object);
         let known_tools = object.fields.get("tools").and_then(Value::as_object);
@@ -176,6 +178,16 @@ impl Reader {
                 self.note("template_engine.features", &message, None);
             }
         }
+    }
+
+    /// `metadata.provider`: the one place of a PromptPack that is open for fields of others.
+    fn provider(&mut self, pack: &Object<'_>) -> Option<ProviderName> {
+        let metadata = pack.fields.get("metadata").filter(|value| !value.is_null())?;
+        let metadata = self.object("metadata", metadata)?;
+        let path = metadata.path_of("provider");
+        let name = metadata.fields.get("provider").filter(|value| !value.is_null())?;
+        let name = self.text(&path, name)?;
+        self.parsed(&path, ProviderName::parse(name))
     }
 
     fn fragments<'a>(&mut self, pack: &Object<'a>) -> Fragments<'a> {

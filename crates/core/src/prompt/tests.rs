@@ -209,6 +209,22 @@ fn what_is_not_used_is_noted_and_kept() {
 }
 
 #[test]
+fn a_pack_names_its_provider_in_its_metadata() {
+    let with = |metadata: Value| {
+        let mut pack = pack_json("Hello.", json!([]), json!({}));
+        pack["metadata"] = metadata;
+        Pack::from_value(pack).map(|pack| pack.provider().map(ToString::to_string)).map_err(|e| listed(&e))
+    };
+    assert_eq!(with(json!({"provider": "claude"})), Ok(Some("claude".to_owned())));
+    assert_eq!(with(json!({"domain": "support"})), Ok(None));
+    assert_eq!(
+        with(json!({"provider": "Big One"})),
+        Err("metadata.provider: provider name \"Big One\" must start with a lower-case letter and hold only a-z, 0-9 and '-', 63 at most".to_owned())
+    );
+    assert_eq!(with(json!({"provider": 3})), Err("metadata.provider: expected string, found number".to_owned()));
+}
+
+#[test]
 fn content_is_the_same_however_the_file_was_written() {
     let a = Pack::parse(r#"{"name":"S","id":"s","version":"1.0.0","template_engine":{"syntax":"{{variable}}","version":"v1"},"prompts":{"p":{"id":"p","name":"P","version":"1.0.0","system_template":"hi"}},"compilation":{"compiled_at":"today"}}"#).unwrap();
     let b = Pack::parse(r#"{ "id": "s", "name": "S", "version": "1.0.0", "prompts": {"p": {"version": "1.0.0", "id": "p", "name": "P", "system_template": "h\u0069"}}, "template_engine": {"version": "v1", "syntax": "{{variable}}"} }"#).unwrap();

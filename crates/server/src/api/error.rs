@@ -17,7 +17,7 @@ use crate::control::apply::ApplyError;
 use crate::control::order::OrderError;
 use crate::control::{LoadError, NotCommitted};
 use crate::errors::Chain;
-use crate::gateway::Refusal;
+use crate::gateway::{Refusal, provider_hint};
 use crate::ingest::ReportError;
 use crate::resolve::ResolveError;
 use crate::store::StoreError;
@@ -254,6 +254,11 @@ impl From<ApplyError> for ApiError {
                 .hint("`serin apply -f` puts the file into `spec.source.inline`"),
             ApplyError::OtherPack { .. } => Self::unprocessable("other-pack", error.to_string())
                 .hint("give the pack file and the manifest the same id and version"),
+            ApplyError::UnknownProvider { ref provider, ref known } => {
+                let hint = provider_hint(provider.as_str(), known.iter());
+                Self::unprocessable("unknown-provider", error.to_string())
+                    .hint(format!("{hint}; `providers` in the settings of the server names them"))
+            }
             ApplyError::Refused { refused, diff } => {
                 let kind = match refused {
                     publish::Refused::ContentDiffers(_) => "content-differs",

@@ -44,6 +44,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         ingest: &app.ingest,
         auth: &app.auth,
         gateway: app.gateway.counts(),
+        upstreams: app.gateway.upstreams(),
         notifier: &app.notifier,
         otlp: &app.otlp,
         samples: app.samples.counts(),

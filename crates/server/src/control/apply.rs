@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serin_core::access::Scope;
 use serin_core::audit::{Action, AuditFact};
-use serin_core::ids::{Actor, PackName, Version};
+use serin_core::ids::{Actor, PackName, ProviderName, Version};
 use serin_core::lint::{Lint, lint, lint_tools};
 use serin_core::parse::{PackSource, Parsed, Problem, Problems, parse, to_json};
 use serin_core::plan::Plan;
@@ -102,6 +102,14 @@ pub enum ApplyError {
         /// What the key is for.
         scope: Scope,
     },
+    /// It goes to a provider that the settings do not name.
+    #[error("the pack names the provider {provider} in its metadata, which is not in the settings")]
+    UnknownProvider {
+        /// The provider as named.
+        provider: ProviderName,
+        /// Those that there are.
+        known: Vec<ProviderName>,
+    },
     /// The publishing rules refuse it.
     #[error("{refused}")]
     Refused {
@@ -177,9 +185,21 @@ impl Control {
         if !request.scope.allows(&read.plan.pack) {
             return Err(ApplyError::OutOfScope { pack: read.plan.pack, scope: request.scope.clone() });
         }
+        self.check_provider(&read)?;
         match self.managed(&read.plan.pack).await {
             Some(managed) => self.apply_to(&mut *managed.lock().await, request, read).await,
             None => self.apply_first(request, read).await,
+        }
+    }
+
+    fn check_provider(&self, read: &Read) -> Result<(), ApplyError> {
+        let named = read.prompts.as_ref().and_then(|pack| pack.provider());
+        match (named, self.providers.get()) {
+            (Some(provider), Some(known)) if !known.contains(provider) => Err(ApplyError::UnknownProvider {
+                provider: provider.clone(),
+                known: known.iter().cloned().collect(),
+            }),
+            (Some(_) | None, Some(_) | None) => Ok(()),
         }
     }
 

@@ -18,12 +18,12 @@ mod remind;
 mod run;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-use serin_core::ids::{PackName, Version};
+use serin_core::ids::{PackName, ProviderName, Version};
 use serin_core::pack::PackState;
 use serin_core::parse::parse;
 use serin_core::plan::Plan;
@@ -60,6 +60,8 @@ pub struct Control {
     left: draining::Counted,
     /// Asks outside providers; without one, what only they know cannot be measured.
     measurer: OnceLock<Measurer>,
+    /// The LLM providers that versions may name; not checked as long as nobody told.
+    providers: OnceLock<BTreeSet<ProviderName>>,
     /// What is counted on the way.
     pub counts: ControlCounts,
 }
@@ -166,6 +168,7 @@ impl Control {
             events: broadcast::channel(256).0,
             left: draining::Counted::default(),
             measurer: OnceLock::new(),
+            providers: OnceLock::new(),
             counts: ControlCounts::default(),
         });
         for stored in control.store.packs().await? {
@@ -195,6 +198,19 @@ impl Control {
     pub fn measure_with(&self, measurer: Measurer) {
         // A second call comes from nobody.
         let _ = self.measurer.set(measurer);
+    }
+
+    /// From now on refuses versions that name another provider than these, and warns of those that are served
+    /// already; the first call counts.
+    pub fn know_providers(&self, providers: BTreeSet<ProviderName>) {
+        for (name, pack) in &self.resolver.snapshot().packs {
+            let of_versions = pack.prompts.iter().filter_map(|(version, pack)| Some((version, pack.provider()?)));
+            for (version, provider) in of_versions.filter(|(_, provider)| !providers.contains(provider)) {
+                tracing::warn!(pack = %name, %version, %provider, "{name} {version} goes to the provider {provider}, which is not in the settings; its requests will fail");
+            }
+        }
+        // A second call comes from nobody.
+        let _ = self.providers.set(providers);
     }
 
     /// Tells of everything that happens from now on.

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -27,18 +27,37 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
+use super::slots::Slot;
+
 /// The body of a request to the provider: in one piece, or streamed through.
 pub(super) type RequestBody = Either<Full<Bytes>, Body>;
 
 /// Unused connections that are kept; more are closed.
 const MOST_IDLE: usize = 1_024;
+/// The wait before a connection is tried once more; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// How long what may take, and how often it is tried again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The longest time to open a connection, TLS included.
+    pub(super) connect_timeout: Duration,
+    /// How often a request that was never sent is tried again.
+    pub(super) connect_retries: u32,
+    /// How long an unused connection is kept.
+    pub(super) idle_timeout: Duration,
+    /// For how long an answer may be silent.
+    pub(super) longest_silence: Duration,
+}
 
 /// Connections to one provider.
 pub(super) struct Connections {
     connector: HttpsConnector<HttpConnector>,
     to: Uri,
     idle: Arc<Idle>,
-    longest_silence: Duration,
+    limits: Limits,
+    opened: AtomicU64,
+    retried: AtomicU64,
 }
 
 /// A request that got no answer.
@@ -75,6 +94,8 @@ pub(super) struct AnswerBody {
     /// How the answer broke off, told after the frames before it had their chance to leave.
     broken: Option<AnswerError>,
     silence: Silence,
+    /// The place of its request, which is free again afterwards.
+    _slot: Slot,
 }
 
 /// Watches for how long nothing comes.
@@ -115,33 +136,43 @@ impl Silence {
 }
 
 impl Connections {
-    /// Opens no connection yet; unused ones are kept for `idle_timeout`, and an answer may be silent for
-    /// `longest_silence`.
-    pub(super) fn new(
-        connector: HttpsConnector<HttpConnector>,
-        to: Uri,
-        idle_timeout: Duration,
-        longest_silence: Duration,
-    ) -> Self {
-        let idle =
-            Idle { lines: Mutex::default(), timeout: idle_timeout, is_watched: AtomicBool::new(false) };
-        Self { connector, to, idle: Arc::new(idle), longest_silence }
+    /// Opens no connection yet.
+    pub(super) fn new(connector: HttpsConnector<HttpConnector>, to: Uri, limits: Limits) -> Self {
+        let idle = Idle {
+            lines: Mutex::default(),
+            timeout: limits.idle_timeout,
+            is_watched: AtomicBool::new(false),
+        };
+        let (opened, retried) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { connector, to, idle: Arc::new(idle), limits, opened, retried }
+    }
+
+    /// The number of connections that were opened.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// The number of times that a request was tried again because a new connection failed.
+    pub(super) fn retried(&self) -> u64 {
+        self.retried.load(Ordering::Relaxed)
     }
 
     /// Sends a request, whose address is a path, and waits for the head of the answer.
     ///
-    /// Only what was never sent is sent again, when an unused connection turns out to be closed.
+    /// Only what was never sent is sent again: when an unused connection turns out to be closed, and as often as
+    /// the limits say when a new one cannot be opened.
     ///
     /// # Errors
     /// [`Unanswered`] when no answer begins.
     pub(super) async fn send(
         &self,
         mut request: Request<RequestBody>,
+        slot: Slot,
     ) -> Result<Response<AnswerBody>, Unanswered> {
         loop {
             let (mut line, is_fresh) = match self.idle.take() {
                 Some(line) => (line, false),
-                None => (self.connect().await?, true),
+                None => (self.connected().await?, true),
             };
             let sent = line.sender.try_send_request(request);
             let connection = &mut line.connection;
@@ -149,7 +180,7 @@ impl Connections {
                 Ok(answer) => {
                     Idle::watch(&self.idle);
                     let idle = Arc::clone(&self.idle);
-                    let longest = self.longest_silence;
+                    let longest = self.limits.longest_silence;
                     return Ok(answer.map(|incoming| AnswerBody {
                         incoming,
                         line: Some(line),
@@ -158,6 +189,7 @@ impl Connections {
                         has_unflushed: false,
                         broken: None,
                         silence: Silence { longest, since: None, alarm: None },
+                        _slot: slot,
                     }));
                 }
                 Err(mut error) => match error.take_message() {
@@ -166,6 +198,30 @@ impl Connections {
                 },
             }
         }
+    }
+
+    /// Opens a connection, trying again what may go better the next time.
+    async fn connected(&self) -> Result<Box<Line>, Unanswered> {
+        let mut wait = FIRST_WAIT;
+        for _ in 0..self.limits.connect_retries {
+            match self.connect_in_time().await {
+                Err(Unanswered::NotConnected(_)) => {}
+                done @ (Ok(_) | Err(Unanswered::Broken(_))) => return done,
+            }
+            self.retried.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        self.connect_in_time().await
+    }
+
+    async fn connect_in_time(&self) -> Result<Box<Line>, Unanswered> {
+        let within = self.limits.connect_timeout;
+        let too_slow = || format!("no connection within {} s", within.as_secs_f64()).into();
+        let connecting = tokio::time::timeout(within, self.connect()).await;
+        let line = connecting.map_err(|_| Unanswered::NotConnected(too_slow()))??;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(line)
     }
 
     async fn connect(&self) -> Result<Box<Line>, Unanswered> {
@@ -318,6 +374,7 @@ impl fmt::Debug for AnswerBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::slots::Slots;
 
     use http_body_util::BodyExt;
     use hyper_rustls::HttpsConnectorBuilder;
@@ -332,7 +389,17 @@ mod tests {
             .unwrap();
         let connector = tls.https_or_http().enable_http1().build();
         let minute = Duration::from_secs(60);
-        (listener, Connections::new(connector, to, minute, minute))
+        let limits = Limits {
+            connect_timeout: minute,
+            connect_retries: 0,
+            idle_timeout: minute,
+            longest_silence: minute,
+        };
+        (listener, Connections::new(connector, to, limits))
+    }
+
+    async fn slot() -> Slot {
+        Slots::new(1, 0, Duration::ZERO).take().await.unwrap()
     }
 
     fn request() -> Request<RequestBody> {
@@ -351,7 +418,7 @@ mod tests {
     }
 
     async fn ask(connections: &Connections) -> Bytes {
-        connections.send(request()).await.unwrap().into_body().collect().await.unwrap().to_bytes()
+        connections.send(request(), slot().await).await.unwrap().into_body().collect().await.unwrap().to_bytes()
     }
 
     #[tokio::test]
@@ -389,7 +456,7 @@ mod tests {
             answer(&mut stream, "he").await;
             stream.read(&mut [0; 8]).await.unwrap()
         };
-        let asking = async { drop(connections.send(request()).await.unwrap()) };
+        let asking = async { drop(connections.send(request(), slot().await).await.unwrap()) };
         let (rest, ()) = tokio::join!(serving, asking);
         assert_eq!(rest, 0, "the provider sees the end of the connection");
         assert!(connections.idle.take().is_none());

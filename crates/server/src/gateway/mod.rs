@@ -20,11 +20,13 @@ mod protocol;
 mod refusal;
 mod request;
 mod settings;
+mod slots;
 mod splice;
 mod sse;
 mod tap;
 mod transcript;
 mod upstream;
+mod upstreams;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +49,8 @@ pub use protocol::Protocol;
 pub use refusal::Refusal;
 pub use request::{PROMPT, VARIABLES, VERSION};
 pub use settings::{GatewayCounts, GatewaySettings, Ids, StreamUsage, SystemMessage};
-pub use upstream::{BaseUrl, InvalidBaseUrl, Secret, Upstream, UpstreamError, UpstreamSettings};
+pub use upstream::{BaseUrl, InvalidBaseUrl, Secret, Speaks, Upstream, UpstreamError, UpstreamSettings};
+pub use upstreams::{PROVIDER, Upstreams, UpstreamsSettings, hint as provider_hint};
 
 use self::answer::Expected;
 use self::answered::Responses;
@@ -68,11 +71,11 @@ use crate::samples::{Samples, Subject};
 pub static VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The data plane in front of one provider.
+/// The data plane in front of the providers.
 #[derive(Debug)]
 pub struct Gateway {
     resolver: Arc<Resolver>,
-    upstream: Upstream,
+    upstreams: Upstreams,
     settings: GatewaySettings,
     counts: Arc<GatewayCounts>,
     continuations: Arc<Continuations>,
@@ -91,13 +94,18 @@ struct Served<'r> {
 }
 
 impl Gateway {
-    /// A gateway in front of a provider.
-    pub fn new(resolver: Arc<Resolver>, upstream: Upstream, settings: GatewaySettings) -> Self {
+    /// A gateway in front of providers.
+    pub fn new(resolver: Arc<Resolver>, upstreams: Upstreams, settings: GatewaySettings) -> Self {
         let counts = Arc::<GatewayCounts>::default();
         let room = settings.most_continuations;
         let continuations = Arc::new(Continuations::with_room(room, Arc::clone(&counts)));
         let responses = Arc::new(Responses::with_room(settings.most_responses, Arc::clone(&counts)));
-        Self { resolver, upstream, settings, counts, continuations, responses }
+        Self { resolver, upstreams, settings, counts, continuations, responses }
+    }
+
+    /// The providers behind it.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
     }
 
     /// What it counted so far.
@@ -145,9 +153,11 @@ impl Gateway {
             );
             return Err(Refusal::new(StatusCode::FORBIDDEN, "not_permitted", message));
         }
+        let protocol = Protocol::of(&parts.method, parts.uri.path());
+        let upstream = self.upstreams.choose(None, &parts.headers, protocol)?;
         count(&self.counts.passed);
-        self.upstream.address(&mut parts);
-        match self.upstream.send(Request::from_parts(parts, body)).await {
+        upstream.address(&mut parts);
+        match upstream.send(Request::from_parts(parts, body)).await {
             Ok(answer) => Ok(answer.map(Body::new)),
             Err(error) => Err(self.unanswered(error).1),
         }
@@ -374,6 +384,15 @@ impl Gateway {
                 return refused(refusal);
             }
         };
+        let of_version = resolved.prompts().and_then(|pack| pack.provider());
+        let upstream = match self.upstreams.choose(of_version, &parts.headers, Some(protocol)) {
+            Ok(upstream) => upstream,
+            Err(refusal) => {
+                let is_gone = refusal.status.is_server_error();
+                observer.end(if is_gone { Ending::Unreachable } else { Ending::NotSent });
+                return refused(refusal);
+            }
+        };
         observer.expect(Expected { price: self.price(served.asked), ..served.asked.expected() });
         let question = served.messages.as_ref().and_then(|messages| messages.question(served.asked));
         observer.link(self.link(&served));
@@ -385,10 +404,10 @@ impl Gateway {
         {
             observer.record(self.recording(samples, &served, observer.id(), &spliced.body));
         }
-        self.upstream.address(&mut parts);
+        upstream.address(&mut parts);
         Upstream::ask_for_identity(&mut parts.headers);
         let request = Request::from_parts(parts, Either::Left(Full::new(spliced.body)));
-        let mut answer = match self.upstream.send(request).await {
+        let mut answer = match upstream.send(request).await {
             Ok(answer) => answer,
             Err(error) => {
                 let (ending, refusal) = self.unanswered(error);
@@ -457,6 +476,10 @@ impl Gateway {
             SendError::TimedOut(refusal) => {
                 count(&self.counts.timed_out);
                 (Ending::TimedOut, refusal)
+            }
+            SendError::Busy(refusal) => {
+                count(&self.counts.busy);
+                (Ending::Unreachable, refusal)
             }
         }
     }

@@ -134,6 +134,8 @@ pub struct GatewayCounts {
     pub unreachable: AtomicU64,
     /// Requests for which the provider did not begin to answer in time.
     pub timed_out: AtomicU64,
+    /// Requests refused because too many were under way to their provider.
+    pub busy: AtomicU64,
     /// Answers in whose middle the provider fell silent for too long.
     pub stalled: AtomicU64,
     /// Answers that were too large to be observed in full.

@@ -1,7 +1,8 @@
-//! The way to the provider: addresses, headers, connections.
+//! The way to one provider: addresses, headers, connections.
 
 use std::error::Error;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{
@@ -12,9 +13,12 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
+use serin_core::ids::ProviderName;
 
-use super::connections::{AnswerBody, Connections, RequestBody, Unanswered};
+use super::connections::{AnswerBody, Connections, Limits, RequestBody, Unanswered};
+use super::protocol::Protocol;
 use super::refusal::Refusal;
+use super::slots::{Full, Slots};
 
 /// Headers of one connection only, besides those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -105,6 +109,11 @@ impl BaseUrl {
         Ok(Self { scheme, authority, v1, root, as_written: text.to_owned() })
     }
 
+    /// The address as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.as_written
+    }
+
     /// Where connections go.
     fn host(&self) -> Uri {
         let builder = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
@@ -137,14 +146,34 @@ impl fmt::Display for BaseUrl {
     }
 }
 
+/// Which APIs a provider has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Speaks {
+    /// OpenAI's and Anthropic's, each told by its path.
+    #[default]
+    Both,
+    /// Chat Completions and Responses.
+    OpenAi,
+    /// Messages.
+    Anthropic,
+}
+
 /// Settings of the way to the provider.
 #[derive(Debug, Clone)]
 pub struct UpstreamSettings {
     /// Where the provider is.
     pub base_url: BaseUrl,
+    /// Which APIs it has.
+    pub speaks: Speaks,
     /// The key that goes to the provider; without one the client's `Authorization` passes through.
     pub key: Option<Secret>,
-    /// The longest time to open a connection.
+    /// Requests that may be under way at once; over HTTP/1.1 each has a connection of its own.
+    pub max_requests: usize,
+    /// Requests that wait for their turn at most; more are refused.
+    pub max_waiting: usize,
+    /// How often a request is sent again that was never sent, because no connection could be opened.
+    pub connect_retries: u32,
+    /// The longest time to open a connection, and to wait for a turn.
     pub connect_timeout: Duration,
     /// The longest time until the provider begins to answer.
     pub first_byte_timeout: Duration,
@@ -159,7 +188,11 @@ impl UpstreamSettings {
     pub fn new(base_url: BaseUrl) -> Self {
         Self {
             base_url,
+            speaks: Speaks::default(),
             key: None,
+            max_requests: 10_000,
+            max_waiting: 1_000,
+            connect_retries: 1,
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(600),
             stall_timeout: Duration::from_secs(300),
@@ -172,15 +205,22 @@ impl UpstreamSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// The key cannot be sent in a header.
-    #[error("could not use the provider key: it holds characters that no header may hold")]
-    Key,
+    #[error("could not use the key of the provider {0}: it holds characters that no header may hold")]
+    Key(ProviderName),
     /// TLS could not be set up.
-    #[error("could not set up TLS for the provider")]
-    Tls(#[source] std::io::Error),
+    #[error("could not set up TLS for the provider {0}")]
+    Tls(ProviderName, #[source] std::io::Error),
+    /// The default is no provider.
+    #[error("the default provider {0} is none of those in the settings")]
+    NoDefault(ProviderName),
 }
 
 /// The provider, with a pool of connections to it.
 pub struct Upstream {
+    name: ProviderName,
+    speaks: Speaks,
+    slots: Slots,
+    counts: UpstreamCounts,
     connections: Connections,
     base_url: BaseUrl,
     host: HeaderValue,
@@ -188,6 +228,14 @@ pub struct Upstream {
     /// The same key as Anthropic's API takes it.
     api_key: Option<HeaderValue>,
     first_byte_timeout: Duration,
+}
+
+/// What is counted of one provider.
+#[derive(Debug, Default)]
+struct UpstreamCounts {
+    requests: AtomicU64,
+    unreachable: AtomicU64,
+    timed_out: AtomicU64,
 }
 
 impl fmt::Debug for Upstream {
@@ -203,6 +251,8 @@ pub(super) enum SendError {
     Unreachable(Refusal),
     /// It took too long.
     TimedOut(Refusal),
+    /// Too many requests are under way to it.
+    Busy(Refusal),
 }
 
 impl Upstream {
@@ -210,25 +260,26 @@ impl Upstream {
     ///
     /// # Errors
     /// [`UpstreamError`] when the key or TLS cannot be used.
-    pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
+    pub fn new(name: ProviderName, settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(settings.connect_timeout));
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| UpstreamError::Tls(std::io::Error::other(error)))?
+            .map_err(|error| UpstreamError::Tls(name.clone(), std::io::Error::other(error)))?
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
-        let connections = Connections::new(
-            connector,
-            settings.base_url.host(),
-            settings.idle_timeout,
-            settings.stall_timeout,
-        );
+        let limits = Limits {
+            connect_timeout: settings.connect_timeout,
+            connect_retries: settings.connect_retries,
+            idle_timeout: settings.idle_timeout,
+            longest_silence: settings.stall_timeout,
+        };
+        let connections = Connections::new(connector, settings.base_url.host(), limits);
         let secret = |text: String| {
-            let mut value = HeaderValue::try_from(text).map_err(|_| UpstreamError::Key)?;
+            let mut value = HeaderValue::try_from(text).map_err(|_| UpstreamError::Key(name.clone()))?;
             value.set_sensitive(true);
             Ok::<_, UpstreamError>(value)
         };
@@ -238,6 +289,10 @@ impl Upstream {
         let base_url = settings.base_url.clone();
         let host = HeaderValue::from_str(base_url.authority.as_str()).expect("a host is valid in a header");
         Ok(Self {
+            speaks: settings.speaks,
+            slots: Slots::new(settings.max_requests, settings.max_waiting, settings.connect_timeout),
+            counts: UpstreamCounts::default(),
+            name,
             connections,
             base_url,
             host,
@@ -247,9 +302,48 @@ impl Upstream {
         })
     }
 
+    /// Its name in the settings.
+    pub fn name(&self) -> &ProviderName {
+        &self.name
+    }
+
+    /// Every counter of it with its name and what it counts.
+    pub fn counted(&self) -> [(&'static str, &'static str, u64); 7] {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("requests", "Requests that were to go to a provider", load(&self.counts.requests)),
+            ("unreachable", "Requests for which a provider could not be reached", load(&self.counts.unreachable)),
+            ("timeouts", "Requests to which a provider did not begin to answer in time", load(&self.counts.timed_out)),
+            ("waited", "Requests that waited until others to their provider had ended", self.slots.waited()),
+            ("busy", "Requests refused because too many were under way to their provider", self.slots.refused()),
+            ("connections", "Connections opened to a provider", self.connections.opened()),
+            ("retries", "Requests sent again that were never sent, because a connection failed", self.connections.retried()),
+        ]
+    }
+
+    /// The requests under way to it, and those that wait for their turn.
+    pub fn in_flight(&self) -> (usize, usize) {
+        (self.slots.taken(), self.slots.waiting())
+    }
+
+    /// Whether it has the API of a protocol.
+    pub(super) fn speaks(&self, protocol: Protocol) -> bool {
+        match (self.speaks, protocol) {
+            (Speaks::Both, _)
+            | (Speaks::OpenAi, Protocol::Chat | Protocol::Responses)
+            | (Speaks::Anthropic, Protocol::Messages) => true,
+            (Speaks::OpenAi, Protocol::Messages)
+            | (Speaks::Anthropic, Protocol::Chat | Protocol::Responses) => false,
+        }
+    }
+
     /// Turns a request to the gateway into one to the provider.
     pub(super) fn address(&self, parts: &mut request::Parts) {
-        let is_anthropic = parts.uri.path().starts_with("/v1/messages");
+        let is_anthropic = match self.speaks {
+            Speaks::Both => parts.uri.path().starts_with("/v1/messages"),
+            Speaks::OpenAi => false,
+            Speaks::Anthropic => true,
+        };
         parts.uri = Uri::from(self.base_url.join(parts.uri.path_and_query()));
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
@@ -290,8 +384,11 @@ impl Upstream {
         &self,
         request: Request<RequestBody>,
     ) -> Result<Response<AnswerBody>, SendError> {
-        let answer = tokio::time::timeout(self.first_byte_timeout, self.connections.send(request)).await;
+        self.counts.requests.fetch_add(1, Ordering::Relaxed);
+        let slot = self.slots.take().await.map_err(|Full| self.busy())?;
+        let answer = tokio::time::timeout(self.first_byte_timeout, self.connections.send(request, slot)).await;
         let unreachable = |what: &str, error: &(dyn Error + 'static)| {
+            self.counts.unreachable.fetch_add(1, Ordering::Relaxed);
             let message = format!("{what} the provider at {}: {}", self.base_url, root_cause(error));
             SendError::Unreachable(Refusal::new(StatusCode::BAD_GATEWAY, "provider_unreachable", message))
         };
@@ -304,6 +401,7 @@ impl Upstream {
             Ok(Err(Unanswered::NotConnected(error))) => Err(unreachable("could not connect to", &*error)),
             Ok(Err(Unanswered::Broken(error))) => Err(unreachable("got no answer from", &error)),
             Err(_) => {
+                self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
                 let seconds = self.first_byte_timeout.as_secs_f64();
                 let message =
                     format!("the provider at {} did not begin to answer within {seconds} s", self.base_url);
@@ -314,6 +412,17 @@ impl Upstream {
                 )))
             }
         }
+    }
+}
+
+impl Upstream {
+    fn busy(&self) -> SendError {
+        let message = format!(
+            "{} requests to the provider {} are under way, and this one got no turn; hint: try again later, or raise its `maxRequests` or `maxWaiting`",
+            self.slots.most(),
+            self.name
+        );
+        SendError::Busy(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "provider_busy", message))
     }
 }
 
@@ -394,7 +503,7 @@ mod tests {
             ..UpstreamSettings::new(BaseUrl::parse("http://a.example:81").unwrap())
         };
         assert!(!format!("{settings:?}").contains("provider-key"), "{settings:?}");
-        let upstream = Upstream::new(&settings).unwrap();
+        let upstream = Upstream::new(ProviderName::parse("p").unwrap(), &settings).unwrap();
         let request = Request::post("/v1/models")
             .header("host", "gateway")
             .header("connection", "keep-alive, X-Hop")

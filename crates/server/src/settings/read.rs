@@ -259,6 +259,11 @@ impl<'a> Reader<'a> {
         self.written_entries(setting, &node)
     }
 
+    /// Reads the members of a mapping inside of another.
+    pub(super) fn members(&mut self, path: &str, node: &Node) -> Vec<Written> {
+        self.written_entries(path, node)
+    }
+
     fn written_entries(&mut self, path: &str, node: &Node) -> Vec<Written> {
         let entries = self.entries(node, path);
         entries

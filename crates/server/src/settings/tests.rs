@@ -48,6 +48,10 @@ fn without_anything_the_defaults_hold() {
       linkLifetime: 24h  # default
     provider:
       baseUrl: https://api.openai.com/v1  # default
+      protocol: both  # default
+      maxRequests: 10000  # default
+      maxWaiting: 1000  # default
+      connectRetries: 1  # default
       connectTimeout: 10s  # default
       firstByteTimeout: 10m  # default
       stallTimeout: 5m  # default
@@ -170,7 +174,7 @@ fn the_example_file_is_in_force_as_it_stands() {
     let example = include_str!("../../../../examples/serin.yaml");
     let settings = load(example, &[("OPENAI_API_KEY", "sk-test")], Options::default()).unwrap();
     assert_eq!(settings.data.session_headers.len(), 1);
-    assert!(settings.provider.key.is_some());
+    assert!(settings.providers.hold_a_key());
 }
 
 #[test]
@@ -187,4 +191,69 @@ fn prices_are_read_by_model_and_mistakes_in_them_told() {
     {
         assert!(told.contains(expected), "{told}");
     }
+}
+
+#[test]
+fn further_providers_have_names_and_the_timeouts_of_the_section_unless_they_say_otherwise() {
+    let yaml = "
+provider: {baseUrl: 'https://a.example/v1', apiKeyEnv: A_KEY, stallTimeout: 7s, maxRequests: 10}
+providers:
+  claude: {baseUrl: 'https://b.example', protocol: anthropic, apiKeyEnv: B_KEY, maxRequests: 20}
+  own: {baseUrl: 'http://10.0.0.1:8000/v1'}
+defaultProvider: claude
+";
+    let keys = [("A_KEY", "key-of-a"), ("B_KEY", "key-of-b")];
+    let settings = load(yaml, &keys, Options::default()).unwrap();
+    let providers = &settings.providers;
+    assert_eq!(providers.default.as_str(), "claude");
+    let told: Vec<String> = providers
+        .by_name
+        .iter()
+        .map(|(name, provider)| {
+            let has_key = provider.key.is_some();
+            let stall = provider.stall_timeout.as_secs();
+            format!("{name} {} {:?} {has_key} {} {stall}", provider.base_url, provider.speaks, provider.max_requests)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "claude https://b.example Anthropic true 20 7",
+            "default https://a.example/v1 Both true 10 7",
+            "own http://10.0.0.1:8000/v1 Both false 10 7"
+        ]
+    );
+    let shown = format!("{settings:?}\n{}", settings.print());
+    assert!(!shown.contains("key-of-"), "{shown}");
+    assert!(shown.contains("claude: {baseUrl: https://b.example, protocol: anthropic, apiKeyEnv: B_KEY"), "{shown}");
+}
+
+#[test]
+fn what_is_wrong_with_a_provider_is_told_with_its_place() {
+    let yaml = "
+providers:
+  claude: {baseUrl: 'https://b.example', apiKeyEnv: B_KEY, protocl: anthropic}
+  default: {baseUrl: 'https://c.example'}
+  Own: {baseUrl: 'https://c.example'}
+  bare: {maxRequests: 0, apiKey: sk-secret}
+defaultProvider: cloude
+";
+    let told = load(yaml, &[], Options::default()).unwrap_err();
+    insta::assert_snapshot!(told, @r#"
+    the settings have problems:
+    serin.yaml line 3, column 42: providers.claude.apiKeyEnv: "B_KEY" is a variable that is not set, or empty
+    serin.yaml line 3, column 60: providers.claude.protocl: unknown field
+      hint: known here: baseUrl, protocol, apiKeyEnv, apiKeyFile, maxRequests, maxWaiting, connectRetries, connectTimeout, firstByteTimeout, stallTimeout, idleTimeout
+    serin.yaml line 4, column 3: providers.default: the name is taken by the section `provider`
+      hint: choose another name, or move its fields there
+    serin.yaml line 5, column 3: providers.Own: provider name "Own" must start with a lower-case letter and hold only a-z, 0-9 and '-', 63 at most
+    serin.yaml line 6, column 10: providers.bare.maxRequests: "0" is outside 1 to 1000000
+    serin.yaml line 6, column 26: providers.bare.apiKey: a key does not belong into the settings
+      hint: put it into a variable or a file, and name that with `apiKeyEnv` or `apiKeyFile`
+    serin.yaml line 6, column 3: providers.bare: needs a baseUrl
+      hint: write `baseUrl: https://HOST/v1`
+    serin.yaml line 7, column 18: defaultProvider: "cloude" is none of the providers
+      hint: did you mean claude?
+    "#);
+    assert!(!told.contains("sk-secret"));
 }

@@ -46,6 +46,22 @@ async fn the_publishing_rules_refuse_with_a_way_out() {
 }
 
 #[tokio::test]
+async fn a_version_for_a_provider_that_the_settings_do_not_name_is_refused_with_a_hint() {
+    let file = "providers:\n  claude: {baseUrl: 'http://127.0.0.1:9/v1'}\n";
+    let app = TestApp::start_with_file(file).await;
+    let naming = |provider: &str| {
+        let inline = stable().find("inline: {").unwrap() + "inline: {".len();
+        let mut manifest = stable();
+        manifest.insert_str(inline, &format!("\"metadata\": {{\"provider\": \"{provider}\"}}, "));
+        manifest
+    };
+    check("unknown_provider", &app.apply(&naming("cloude")).await);
+    assert_eq!(app.apply(&naming("claude")).await.status, 200);
+    let told = app.get("/metrics").await.text();
+    assert!(told.contains("serin_provider_requests_total{provider=\"claude\"} 0"), "{told}");
+}
+
+#[tokio::test]
 async fn what_is_asked_for_and_does_not_exist_is_named() {
     let app = TestApp::start().await.with_canary().await;
     check("unknown_pack", &app.get("/api/v1/packs/suport-prompts").await);

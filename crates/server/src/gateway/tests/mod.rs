@@ -5,6 +5,7 @@ mod continuations;
 mod failures;
 mod faults;
 mod passing;
+mod providers;
 mod protocols;
 mod streams;
 mod world;

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use serin_core::ids::{PackName, RolloutId, SegmentName, SessionKey, Version};
+use serin_core::ids::{PackName, ProviderName, RolloutId, SegmentName, SessionKey, Version};
 use serin_core::observation::{Fact, Response as Seen};
 use serin_core::plan::{Matcher, Segment, SegmentWeight, SessionPolicy};
 use serin_core::prompt::Pack;
@@ -27,7 +27,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, ManualClock};
-use crate::gateway::{BaseUrl, Gateway, GatewaySettings, Ids, Secret, Upstream, UpstreamSettings};
+use crate::gateway::{BaseUrl, Gateway, GatewaySettings, Ids, Secret, UpstreamSettings, Upstreams, UpstreamsSettings};
 use crate::pins::PinTable;
 use crate::resolve::{Resolved, Resolver, Visit};
 use crate::segments::Segments;
@@ -42,9 +42,9 @@ fn version(text: &str) -> Version {
     Version::parse(text).unwrap()
 }
 
-/// Version 1.0.0 is stable; 2.0.0 is the canary at `percent` of the sessions.
-fn pack(percent: f64) -> PackSnapshot {
-    let prompts = ["1.0.0", "2.0.0"].map(|text| {
+/// Version 1.0.0 is stable; 2.0.0 is the canary at `percent` of the sessions, and may go to another provider.
+fn pack(percent: f64, provider_of_canary: Option<&str>) -> PackSnapshot {
+    let prompts = [("1.0.0", None), ("2.0.0", provider_of_canary)].map(|(text, provider)| {
         let prompt = json!({
             "id": "answer", "name": "Answer", "version": text,
             "system_template": format!("You are support {text} for {{{{name}}}}."),
@@ -55,6 +55,7 @@ fn pack(percent: f64) -> PackSnapshot {
             "id": "support", "name": "Support", "version": text,
             "template_engine": {"version": "v1", "syntax": "{{variable}}"},
             "prompts": {"answer": prompt},
+            "metadata": {"provider": provider},
         });
         (version(text), Arc::new(Pack::from_value(pack).unwrap()))
     });
@@ -122,10 +123,14 @@ fn pack(percent: f64) -> PackSnapshot {
 
 /// A resolver that knows the pack, and what it and the gateway tell.
 pub(in crate::gateway) fn resolver(percent: f64) -> (Arc<Resolver>, Receiver<Signal>) {
+    resolver_of(pack(percent, None))
+}
+
+fn resolver_of(pack: PackSnapshot) -> (Arc<Resolver>, Receiver<Signal>) {
     let (signals, receiver) = signal::queue(1_000);
     let clock = Clock::Manual(ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap()));
     let resolver = Resolver::new(PinTable::with_capacity_limit(1_000), clock, signals);
-    resolver.publish(Arc::new(pack(percent)));
+    resolver.publish(Arc::new(pack));
     (Arc::new(resolver), receiver)
 }
 
@@ -172,9 +177,9 @@ pub(super) struct Builder {
     script: String,
     percent: f64,
     settings: GatewaySettings,
-    key: Option<Secret>,
-    first_byte_timeout: Option<std::time::Duration>,
-    stall_timeout: Option<std::time::Duration>,
+    change: Vec<Box<dyn FnOnce(&mut UpstreamSettings)>>,
+    provider_of_canary: Option<&'static str>,
+    others: BTreeMap<ProviderName, UpstreamSettings>,
     provider_is_down: bool,
 }
 
@@ -186,9 +191,9 @@ pub(super) fn world(script: &str) -> Builder {
         script: script.to_owned(),
         percent: 0.0,
         settings: GatewaySettings::new(ids),
-        key: None,
-        first_byte_timeout: None,
-        stall_timeout: None,
+        change: Vec::new(),
+        provider_of_canary: None,
+        others: BTreeMap::new(),
         provider_is_down: false,
     }
 }
@@ -203,16 +208,33 @@ impl Builder {
         self
     }
 
-    pub(super) fn provider_key(self, key: &str) -> Self {
-        Self { key: Some(Secret::new(key)), ..self }
+    pub(super) fn provider_key(self, key: &'static str) -> Self {
+        self.upstream(move |upstream| upstream.key = Some(Secret::new(key)))
     }
 
     pub(super) fn first_byte_timeout(self, timeout: std::time::Duration) -> Self {
-        Self { first_byte_timeout: Some(timeout), ..self }
+        self.upstream(move |upstream| upstream.first_byte_timeout = timeout)
     }
 
     pub(super) fn stall_timeout(self, timeout: std::time::Duration) -> Self {
-        Self { stall_timeout: Some(timeout), ..self }
+        self.upstream(move |upstream| upstream.stall_timeout = timeout)
+    }
+
+    /// Changes the way to the provider.
+    pub(super) fn upstream(mut self, change: impl FnOnce(&mut UpstreamSettings) + 'static) -> Self {
+        self.change.push(Box::new(change));
+        self
+    }
+
+    /// A further provider.
+    pub(super) fn and(mut self, name: &str, settings: UpstreamSettings) -> Self {
+        self.others.insert(ProviderName::parse(name).unwrap(), settings);
+        self
+    }
+
+    /// Version 2.0.0 names a provider.
+    pub(super) fn canary_goes_to(self, provider: &'static str) -> Self {
+        Self { provider_of_canary: Some(provider), ..self }
     }
 
     pub(super) fn provider_down(self) -> Self {
@@ -229,12 +251,12 @@ impl Builder {
             provider.addr()
         };
         let mut upstream = UpstreamSettings::new(BaseUrl::parse(&format!("http://{provider_addr}")).unwrap());
-        upstream.key = self.key;
-        upstream.first_byte_timeout = self.first_byte_timeout.unwrap_or(upstream.first_byte_timeout);
-        upstream.stall_timeout = self.stall_timeout.unwrap_or(upstream.stall_timeout);
-        let (resolver, signals) = resolver(self.percent);
-        let upstream = Upstream::new(&upstream).unwrap();
-        let gateway = Arc::new(Gateway::new(Arc::clone(&resolver), upstream, self.settings));
+        self.change.into_iter().for_each(|change| change(&mut upstream));
+        let (resolver, signals) = resolver_of(pack(self.percent, self.provider_of_canary));
+        let mut upstreams = UpstreamsSettings::one(upstream);
+        upstreams.by_name.extend(self.others);
+        let upstreams = Upstreams::new(&upstreams).unwrap();
+        let gateway = Arc::new(Gateway::new(Arc::clone(&resolver), upstreams, self.settings));
         let listener = TcpListener::bind(any_port).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
