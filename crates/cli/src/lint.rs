@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use serin_server::gateway::provider_hint;
-use serin_server::settings::provider_names;
-
 use serin_core::forecast::Forecast;
 use serin_core::lint::lint_traffic;
 use serin_core::prompt::Pack;
+use serin_server::gateway::provider_hint;
+use serin_server::settings::provider_names;
 
 use crate::api::{Client, ServerArgs};
 use crate::manifest_file::{Loaded, examine, load_pack, read_text, wrong_provider};

@@ -20,3 +20,4 @@ pub mod signal;
 pub mod snapshot;
 pub mod store;
 pub mod telemetry;
+pub mod trust;

@@ -221,7 +221,10 @@ fn a_pack_names_its_provider_in_its_metadata() {
         with(json!({"provider": "Big One"})),
         Err("metadata.provider: provider name \"Big One\" must start with a lower-case letter and hold only a-z, 0-9 and '-', 63 at most".to_owned())
     );
-    assert_eq!(with(json!({"provider": 3})), Err("metadata.provider: expected string, found number".to_owned()));
+    assert_eq!(
+        with(json!({"provider": 3})),
+        Err("metadata.provider: expected string, found number".to_owned())
+    );
 }
 
 #[test]

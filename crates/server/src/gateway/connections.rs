@@ -28,6 +28,7 @@ use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 use super::slots::Slot;
+use crate::trust::of_tls;
 
 /// The body of a request to the provider: in one piece, or streamed through.
 pub(super) type RequestBody = Either<Full<Bytes>, Body>;
@@ -205,8 +206,9 @@ impl Connections {
         let mut wait = FIRST_WAIT;
         for _ in 0..self.limits.connect_retries {
             match self.connect_in_time().await {
-                Err(Unanswered::NotConnected(_)) => {}
-                done @ (Ok(_) | Err(Unanswered::Broken(_))) => return done,
+                // A certificate is no better the next time.
+                Err(Unanswered::NotConnected(error)) if of_tls(&*error).is_none() => {}
+                done @ (Ok(_) | Err(Unanswered::NotConnected(_) | Unanswered::Broken(_))) => return done,
             }
             self.retried.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(wait).await;
@@ -418,7 +420,15 @@ mod tests {
     }
 
     async fn ask(connections: &Connections) -> Bytes {
-        connections.send(request(), slot().await).await.unwrap().into_body().collect().await.unwrap().to_bytes()
+        connections
+            .send(request(), slot().await)
+            .await
+            .unwrap()
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes()
     }
 
     #[tokio::test]

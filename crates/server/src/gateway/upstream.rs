@@ -19,6 +19,7 @@ use super::connections::{AnswerBody, Connections, Limits, RequestBody, Unanswere
 use super::protocol::Protocol;
 use super::refusal::Refusal;
 use super::slots::{Full, Slots};
+use crate::trust::{self, Roots};
 
 /// Headers of one connection only, besides those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -165,6 +166,8 @@ pub struct UpstreamSettings {
     pub base_url: BaseUrl,
     /// Which APIs it has.
     pub speaks: Speaks,
+    /// Whose certificates it may show; without any, those of the public issuers.
+    pub roots: Option<Roots>,
     /// The key that goes to the provider; without one the client's `Authorization` passes through.
     pub key: Option<Secret>,
     /// Requests that may be under way at once; over HTTP/1.1 each has a connection of its own.
@@ -189,6 +192,7 @@ impl UpstreamSettings {
         Self {
             base_url,
             speaks: Speaks::default(),
+            roots: None,
             key: None,
             max_requests: 10_000,
             max_waiting: 1_000,
@@ -236,6 +240,7 @@ struct UpstreamCounts {
     requests: AtomicU64,
     unreachable: AtomicU64,
     timed_out: AtomicU64,
+    tls_failures: AtomicU64,
 }
 
 impl fmt::Debug for Upstream {
@@ -265,12 +270,20 @@ impl Upstream {
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(settings.connect_timeout));
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| UpstreamError::Tls(name.clone(), std::io::Error::other(error)))?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
+        let tls = rustls::crypto::ring::default_provider();
+        let connector = match &settings.roots {
+            None => HttpsConnectorBuilder::new()
+                .with_provider_and_webpki_roots(tls)
+                .map_err(|error| UpstreamError::Tls(name.clone(), std::io::Error::other(error)))?,
+            Some(roots) => {
+                let config = rustls::ClientConfig::builder_with_provider(tls.into())
+                    .with_safe_default_protocol_versions()
+                    .map_err(|error| UpstreamError::Tls(name.clone(), std::io::Error::other(error)))?;
+                HttpsConnectorBuilder::new()
+                    .with_tls_config(config.with_root_certificates(roots.shared()).with_no_client_auth())
+            }
+        };
+        let connector = connector.https_or_http().enable_http1().wrap_connector(http);
         let limits = Limits {
             connect_timeout: settings.connect_timeout,
             connect_retries: settings.connect_retries,
@@ -308,16 +321,37 @@ impl Upstream {
     }
 
     /// Every counter of it with its name and what it counts.
-    pub fn counted(&self) -> [(&'static str, &'static str, u64); 7] {
+    pub fn counted(&self) -> [(&'static str, &'static str, u64); 8] {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("requests", "Requests that were to go to a provider", load(&self.counts.requests)),
-            ("unreachable", "Requests for which a provider could not be reached", load(&self.counts.unreachable)),
-            ("timeouts", "Requests to which a provider did not begin to answer in time", load(&self.counts.timed_out)),
+            (
+                "unreachable",
+                "Requests for which a provider could not be reached",
+                load(&self.counts.unreachable),
+            ),
+            (
+                "timeouts",
+                "Requests to which a provider did not begin to answer in time",
+                load(&self.counts.timed_out),
+            ),
+            (
+                "tls_failures",
+                "Connections to a provider that failed by its certificate or TLS",
+                load(&self.counts.tls_failures),
+            ),
             ("waited", "Requests that waited until others to their provider had ended", self.slots.waited()),
-            ("busy", "Requests refused because too many were under way to their provider", self.slots.refused()),
+            (
+                "busy",
+                "Requests refused because too many were under way to their provider",
+                self.slots.refused(),
+            ),
             ("connections", "Connections opened to a provider", self.connections.opened()),
-            ("retries", "Requests sent again that were never sent, because a connection failed", self.connections.retried()),
+            (
+                "retries",
+                "Requests sent again that were never sent, because a connection failed",
+                self.connections.retried(),
+            ),
         ]
     }
 
@@ -386,7 +420,8 @@ impl Upstream {
     ) -> Result<Response<AnswerBody>, SendError> {
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
         let slot = self.slots.take().await.map_err(|Full| self.busy())?;
-        let answer = tokio::time::timeout(self.first_byte_timeout, self.connections.send(request, slot)).await;
+        let answer =
+            tokio::time::timeout(self.first_byte_timeout, self.connections.send(request, slot)).await;
         let unreachable = |what: &str, error: &(dyn Error + 'static)| {
             self.counts.unreachable.fetch_add(1, Ordering::Relaxed);
             let message = format!("{what} the provider at {}: {}", self.base_url, root_cause(error));
@@ -398,7 +433,10 @@ impl Upstream {
                 *response.version_mut() = Version::HTTP_11;
                 Ok(response)
             }
-            Ok(Err(Unanswered::NotConnected(error))) => Err(unreachable("could not connect to", &*error)),
+            Ok(Err(Unanswered::NotConnected(error))) => match trust::of_tls(&*error) {
+                Some(error) => Err(self.not_trusted(error)),
+                None => Err(unreachable("could not connect to", &*error)),
+            },
             Ok(Err(Unanswered::Broken(error))) => Err(unreachable("got no answer from", &error)),
             Err(_) => {
                 self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
@@ -416,6 +454,15 @@ impl Upstream {
 }
 
 impl Upstream {
+    fn not_trusted(&self, error: &rustls::Error) -> SendError {
+        self.counts.unreachable.fetch_add(1, Ordering::Relaxed);
+        self.counts.tls_failures.fetch_add(1, Ordering::Relaxed);
+        let (wrong, hint) = trust::told(error);
+        let message =
+            format!("could not connect to the provider at {}: {wrong}; hint: {hint}", self.base_url);
+        SendError::Unreachable(Refusal::new(StatusCode::BAD_GATEWAY, "provider_tls", message))
+    }
+
     fn busy(&self) -> SendError {
         let message = format!(
             "{} requests to the provider {} are under way, and this one got no turn; hint: try again later, or raise its `maxRequests` or `maxWaiting`",

@@ -98,15 +98,18 @@ impl Upstreams {
     fn named(&self, name: &str) -> Result<&Upstream, Refusal> {
         let found = ProviderName::parse(name).ok().and_then(|name| self.by_name.get(&name));
         found.ok_or_else(|| {
-            let message = format!("{PROVIDER} names {name:?}, which is no provider; hint: {}", self.hint(name));
+            let message =
+                format!("{PROVIDER} names {name:?}, which is no provider; hint: {}", self.hint(name));
             Refusal::bad_request("unknown_provider", message)
         })
     }
 
     /// The settings have changed since the version was applied.
     fn gone(&self, name: &ProviderName) -> Refusal {
-        let message =
-            format!("the version names the provider {name}, which is not in the settings; hint: {}", self.hint(name.as_str()));
+        let message = format!(
+            "the version names the provider {name}, which is not in the settings; hint: {}",
+            self.hint(name.as_str())
+        );
         Refusal::new(StatusCode::BAD_GATEWAY, "unknown_provider", message)
     }
 

@@ -212,7 +212,10 @@ defaultProvider: claude
         .map(|(name, provider)| {
             let has_key = provider.key.is_some();
             let stall = provider.stall_timeout.as_secs();
-            format!("{name} {} {:?} {has_key} {} {stall}", provider.base_url, provider.speaks, provider.max_requests)
+            format!(
+                "{name} {} {:?} {has_key} {} {stall}",
+                provider.base_url, provider.speaks, provider.max_requests
+            )
         })
         .collect();
     assert_eq!(
@@ -225,7 +228,10 @@ defaultProvider: claude
     );
     let shown = format!("{settings:?}\n{}", settings.print());
     assert!(!shown.contains("key-of-"), "{shown}");
-    assert!(shown.contains("claude: {baseUrl: https://b.example, protocol: anthropic, apiKeyEnv: B_KEY"), "{shown}");
+    assert!(
+        shown.contains("claude: {baseUrl: https://b.example, protocol: anthropic, apiKeyEnv: B_KEY"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -243,7 +249,7 @@ defaultProvider: cloude
     the settings have problems:
     serin.yaml line 3, column 42: providers.claude.apiKeyEnv: "B_KEY" is a variable that is not set, or empty
     serin.yaml line 3, column 60: providers.claude.protocl: unknown field
-      hint: known here: baseUrl, protocol, apiKeyEnv, apiKeyFile, maxRequests, maxWaiting, connectRetries, connectTimeout, firstByteTimeout, stallTimeout, idleTimeout
+      hint: known here: baseUrl, protocol, caFile, apiKeyEnv, apiKeyFile, maxRequests, maxWaiting, connectRetries, connectTimeout, firstByteTimeout, stallTimeout, idleTimeout
     serin.yaml line 4, column 3: providers.default: the name is taken by the section `provider`
       hint: choose another name, or move its fields there
     serin.yaml line 5, column 3: providers.Own: provider name "Own" must start with a lower-case letter and hold only a-z, 0-9 and '-', 63 at most

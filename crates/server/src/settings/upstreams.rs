@@ -12,12 +12,13 @@ use serin_core::manifest::{Node, Value};
 use super::read::{Reader, Written};
 use super::{count, within_a_day};
 use crate::gateway::{BaseUrl, Secret, Speaks, UpstreamSettings, UpstreamsSettings, provider_hint};
+use crate::trust::Roots;
 
 const SETTING: &str = "providers";
 /// Providers that the settings name at most; each has its own connections and metrics.
 const MOST_PROVIDERS: usize = 32;
 /// The fields of a provider under `providers`.
-const FIELDS: &str = "baseUrl, protocol, apiKeyEnv, apiKeyFile, maxRequests, maxWaiting, connectRetries, connectTimeout, firstByteTimeout, stallTimeout, idleTimeout";
+const FIELDS: &str = "baseUrl, protocol, caFile, apiKeyEnv, apiKeyFile, maxRequests, maxWaiting, connectRetries, connectTimeout, firstByteTimeout, stallTimeout, idleTimeout";
 
 /// Reads everything about providers; `base_url` is what the command line says of the section `provider`.
 pub(super) fn read(reader: &mut Reader<'_>, base_url: Option<(&'static str, String)>) -> UpstreamsSettings {
@@ -92,6 +93,7 @@ fn section(reader: &mut Reader<'_>, flag: Option<(&'static str, String)>) -> Ups
     UpstreamSettings {
         base_url,
         speaks: reader.value("provider.protocol", None, "both", protocol),
+        roots: roots_of_section(reader),
         key: key_of_section(reader),
         max_requests: reader.value("provider.maxRequests", None, "10000", most_requests),
         max_waiting: reader.value("provider.maxWaiting", None, "1000", most_waiting),
@@ -103,6 +105,13 @@ fn section(reader: &mut Reader<'_>, flag: Option<(&'static str, String)>) -> Ups
     }
 }
 
+fn roots_of_section(reader: &mut Reader<'_>) -> Option<Roots> {
+    const SETTING: &str = "provider.caFile";
+    let (path, origin) = reader.optional(SETTING)?;
+    let roots = Roots::read(&path);
+    roots.map_err(|message| reader.problem(&origin, SETTING, &format!("{path:?} {message}"), None)).ok()
+}
+
 /// One entry of `providers`; nothing when it has no address.
 fn named(
     reader: &mut Reader<'_>,
@@ -112,8 +121,8 @@ fn named(
     own: &UpstreamSettings,
 ) -> Option<UpstreamSettings> {
     let mut base_url = None;
-    // Limits and timeouts are those of the section `provider`; its key and its protocol are its own.
-    let mut provider = UpstreamSettings { speaks: Speaks::default(), key: None, ..own.clone() };
+    // Limits and timeouts are those of the section `provider`; its key, protocol and trust are its own.
+    let mut provider = UpstreamSettings { speaks: Speaks::default(), key: None, roots: None, ..own.clone() };
     let mut keys = Vec::new();
     let mut shown = Vec::new();
     for Written { name: field, node, place } in reader.members(path, node) {
@@ -125,6 +134,7 @@ fn named(
         let read = match field.as_str() {
             "baseUrl" => address(text).map(|url| base_url = Some(url)),
             "protocol" => protocol(text).map(|speaks| provider.speaks = speaks),
+            "caFile" => Roots::read(text).map(|roots| provider.roots = Some(roots)),
             "apiKeyEnv" => key_of_variable(reader, text).map(|key| keys.push(key)),
             "apiKeyFile" => key_of_file(text).map(|key| keys.push(key)),
             "maxRequests" => most_requests(text).map(|most| provider.max_requests = most),
@@ -250,4 +260,3 @@ fn key_of_section(reader: &mut Reader<'_>) -> Option<Secret> {
     }
     Some(Secret::new(key))
 }
-

@@ -5,9 +5,10 @@ mod continuations;
 mod failures;
 mod faults;
 mod passing;
-mod providers;
 mod protocols;
+mod providers;
 mod streams;
+mod tls;
 mod world;
 
 pub(super) use world::{next_response, resolved, resolver};

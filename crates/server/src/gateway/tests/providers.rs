@@ -14,7 +14,9 @@ use crate::gateway::{BaseUrl, Secret, Speaks, UpstreamSettings};
 
 async fn other(script: &str) -> (Provider, UpstreamSettings) {
     let provider =
-        Provider::start(Script::parse(script).unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+        Provider::start(Script::parse(script).unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .await
+            .unwrap();
     let url = BaseUrl::parse(&format!("http://{}/v1", provider.addr())).unwrap();
     (provider, UpstreamSettings::new(url))
 }
@@ -106,7 +108,10 @@ async fn beyond_the_limit_requests_wait_and_beyond_that_they_are_refused_with_a_
     assert_eq!(answers[2].header("retry-after"), Some("1"));
     let (code, message) = answers[2].error();
     assert_eq!(code, "provider_busy");
-    assert!(message.ends_with("hint: try again later, or raise its `maxRequests` or `maxWaiting`"), "{message}");
+    assert!(
+        message.ends_with("hint: try again later, or raise its `maxRequests` or `maxWaiting`"),
+        "{message}"
+    );
     assert_eq!(world.gateway.counts().busy.load(Ordering::Relaxed), 1);
     let upstream = world.gateway.upstreams().iter().next().unwrap();
     assert_eq!(upstream.in_flight(), (0, 0), "every place is free again");
@@ -126,8 +131,13 @@ async fn a_request_that_was_never_sent_is_tried_again_until_a_connection_opens()
     let asking = world.chat(&[], &body);
     let starting = async {
         // The first attempt has failed by then.
-        let late = || world.gateway.upstreams().iter().find(|upstream| upstream.name().as_str() == "late").unwrap();
-        while !late().counted().contains(&("retries", "Requests sent again that were never sent, because a connection failed", 1)) {
+        let late =
+            || world.gateway.upstreams().iter().find(|upstream| upstream.name().as_str() == "late").unwrap();
+        while !late().counted().contains(&(
+            "retries",
+            "Requests sent again that were never sent, because a connection failed",
+            1,
+        )) {
             tokio::task::yield_now().await;
         }
         Provider::start(Script::parse("{}").unwrap(), addr).await.unwrap()

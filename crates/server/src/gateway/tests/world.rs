@@ -27,7 +27,9 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, ManualClock};
-use crate::gateway::{BaseUrl, Gateway, GatewaySettings, Ids, Secret, UpstreamSettings, Upstreams, UpstreamsSettings};
+use crate::gateway::{
+    BaseUrl, Gateway, GatewaySettings, Ids, Secret, UpstreamSettings, Upstreams, UpstreamsSettings,
+};
 use crate::pins::PinTable;
 use crate::resolve::{Resolved, Resolver, Visit};
 use crate::segments::Segments;
