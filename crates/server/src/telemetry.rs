@@ -3,6 +3,9 @@
 //! Metrics are counted where things happen and gathered here for each scrape. Labels come from the names of packs,
 //! the versions under way and fixed words, so that their number stays bounded.
 
+mod measured;
+mod providers;
+
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,6 +21,8 @@ use serin_core::ids::PackName;
 use serin_core::observation::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
+pub use self::measured::MOST_METRICS;
+use self::measured::Measured;
 use crate::api::types::SidesView;
 use crate::api::view::percent;
 use crate::auth::Auth;
@@ -29,8 +34,6 @@ use crate::notify::Notifier;
 use crate::otlp::Otlp;
 use crate::samples::SampleCounts;
 use crate::settings::{LogFormat, LogSettings};
-
-mod providers;
 
 /// The media type of the metrics.
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -330,6 +333,7 @@ fn control(registry: &mut Registry, control: &Control) {
         ("transitions", "Transitions that were committed", &counts.transitions),
         ("conflicts", "Commits that found that somebody else was first", &counts.conflicts),
         ("store_failures", "Ticks and commits that the store failed", &counts.store_failures),
+        ("evidence_reads", "Times that the evidence of a pack was added up for metrics", &counts.views),
         ("put_off", "Changes of weight put off because pins were not durable in time", &counts.put_off),
     ] {
         counter(registry, name, help, load(count));
@@ -380,10 +384,14 @@ struct PackMetrics {
 
 async fn packs(registry: &mut Registry, control: &Control) {
     let metrics = PackMetrics::default();
+    let mut measured = Measured::with_room(MOST_METRICS);
     let mut unread = 0_u64;
     for name in control.names().await {
-        match tokio::time::timeout(PACK_WITHIN, control.view(&name)).await {
-            Ok(Ok(Some(view))) => metrics.add(&name, &view),
+        match tokio::time::timeout(PACK_WITHIN, control.recent_view(&name)).await {
+            Ok(Ok(Some(view))) => {
+                metrics.add(&name, &view);
+                measured.add(&name, &view);
+            }
             Ok(Ok(None)) => {}
             // The store is away: what it would tell is absent, and that it is shows.
             Ok(Err(_)) | Err(_) => unread += 1,
@@ -395,6 +403,7 @@ async fn packs(registry: &mut Registry, control: &Control) {
         "Packs that this scrape could not read, because the store is away",
         unread,
     );
+    measured.register(registry);
     let PackMetrics {
         weight,
         segment_weight,

@@ -31,6 +31,9 @@ use crate::notify::message::commands_of_canary;
 use crate::snapshot::PackSnapshot;
 use crate::store::{AuditFilter, RolloutFilter};
 
+/// How old what on-call reads may be, so that many who watch cost what one costs; a change shows at once.
+const ONCALL_AGE: Duration = Duration::from_secs(1);
+
 /// How far on-call looks back.
 const LOOK_BACK: HoldFor = HoldFor::from_hours(24);
 /// Rollouts that on-call is shown at most.
@@ -141,7 +144,7 @@ pub(super) async fn oncall(
     for name in asker.visible(&app).await {
         let Some((state, ..)) = app.control.standing(&name).await else { continue };
         let Some((_, active)) = state.active() else { continue };
-        let look = app.recent.look(&app, &name, MaxAge(Duration::ZERO)).await?;
+        let look = app.recent.look(&app, &name, MaxAge(ONCALL_AGE)).await?;
         canaries.extend(canary(&look, active.holds.keys().copied()));
     }
     Ok(Json(OncallView { canaries, active, ended, forced, as_of: now }))

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod measure;
 mod observe;
 pub mod order;
+mod recent;
 mod remind;
 mod run;
 pub mod view;
@@ -62,6 +63,7 @@ pub struct Control {
     measurer: OnceLock<Measurer>,
     /// The LLM providers that versions may name; not checked as long as nobody told.
     providers: OnceLock<BTreeSet<ProviderName>>,
+    recent: recent::Recent,
     /// What is counted on the way.
     pub counts: ControlCounts,
 }
@@ -83,6 +85,8 @@ pub struct ControlCounts {
     pub conflicts: AtomicU64,
     /// Ticks and commits that the store failed.
     pub store_failures: AtomicU64,
+    /// Times that the evidence of a pack was added up for metrics.
+    pub views: AtomicU64,
     /// Changes of weight put off because pins were not durable in time.
     pub put_off: AtomicU64,
 }
@@ -169,6 +173,7 @@ impl Control {
             left: draining::Counted::default(),
             measurer: OnceLock::new(),
             providers: OnceLock::new(),
+            recent: recent::Recent::default(),
             counts: ControlCounts::default(),
         });
         for stored in control.store.packs().await? {
@@ -204,7 +209,8 @@ impl Control {
     /// already; the first call counts.
     pub fn know_providers(&self, providers: BTreeSet<ProviderName>) {
         for (name, pack) in &self.resolver.snapshot().packs {
-            let of_versions = pack.prompts.iter().filter_map(|(version, pack)| Some((version, pack.provider()?)));
+            let of_versions =
+                pack.prompts.iter().filter_map(|(version, pack)| Some((version, pack.provider()?)));
             for (version, provider) in of_versions.filter(|(_, provider)| !providers.contains(provider)) {
                 tracing::warn!(pack = %name, %version, %provider, "{name} {version} goes to the provider {provider}, which is not in the settings; its requests will fail");
             }
