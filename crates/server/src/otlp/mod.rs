@@ -8,6 +8,8 @@ pub mod aliases;
 pub mod links;
 pub mod meaning;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 pub mod wire;
 
