@@ -19,10 +19,23 @@ const TIMED_STREAMS: u64 = 20;
 const SOAK: Duration = Duration::from_secs(60);
 const SOAK_REQUESTS: u64 = 2_000;
 
+/// How a version is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// By `/v1/resolve`.
+    Resolve,
+    /// As the value of a flag, by OFREP.
+    Flag,
+}
+
 /// Which version a session gets, beside nginx and a small file.
-pub(crate) async fn resolve(nginx: Option<&Path>, workers: usize) -> anyhow::Result<()> {
+pub(crate) async fn resolve(nginx: Option<&Path>, workers: usize, asking: Asking) -> anyhow::Result<()> {
+    let what = match asking {
+        Asking::Resolve => "/v1/resolve",
+        Asking::Flag => "/ofrep/v1/evaluate/flags/PACK",
+    };
     title(&format!(
-        "POST /v1/resolve beside a file of {STATIC_BYTES} bytes: {RESOLVES} requests a run, medians of {ROUNDS}"
+        "POST {what} beside a file of {STATIC_BYTES} bytes: {RESOLVES} requests a run, medians of {ROUNDS}"
     ));
     println!("  {:<30}{:>12}{:>14}{:>12}{:>12}", "", "requests/s", "CPU/request", "CPU x nginx", "range");
     let serin = Serin::start(free_address()?)?;
@@ -33,7 +46,11 @@ pub(crate) async fn resolve(nginx: Option<&Path>, workers: usize) -> anyhow::Res
         let (mut runs, mut ratios, mut rates) = (Vec::new(), Vec::new(), Vec::new());
         // The first round warms up and does not count.
         for round in 0..=ROUNDS {
-            let requests = Requests::resolve(serin.data, sessions, &format!("{sessions:?}-{round}"));
+            let series = format!("{sessions:?}-{round}");
+            let requests = match asking {
+                Asking::Resolve => Requests::resolve(serin.data, sessions, &series),
+                Asking::Flag => Requests::flag(serin.data, sessions, &series),
+            };
             let run = measure(&serin.server, &requests, RESOLVES, None).await?;
             let beside = match &nginx {
                 Some(nginx) => {

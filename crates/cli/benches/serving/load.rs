@@ -58,6 +58,8 @@ enum Body {
     Same(Bytes),
     /// `/v1/resolve` names the session in the body.
     Resolve(Sessions),
+    /// An OFREP evaluation names it as the targeting key of its context.
+    Flag(Sessions),
     /// `/v1/events` with so many events, each with an id of its own, of sessions that were resolved before.
     Events(u64),
 }
@@ -97,6 +99,12 @@ impl Requests {
         Self { to, path: "/v1/resolve", prompt: Prompt::Own, body, series: series.into() }
     }
 
+    /// Evaluations of the pack as a flag, as OpenFeature's providers ask for it.
+    pub(crate) fn flag(to: SocketAddr, sessions: Sessions, series: &str) -> Self {
+        let path = "/ofrep/v1/evaluate/flags/bench";
+        Self { to, path, prompt: Prompt::Own, body: Body::Flag(sessions), series: series.into() }
+    }
+
     /// Reports of so many outcomes each, of the sessions that [`Requests::resolve`] knows.
     pub(crate) fn events(to: SocketAddr, each: u64, series: &str) -> Self {
         let body = Body::Events(each);
@@ -114,6 +122,8 @@ impl Requests {
             Body::Same(body) => body.clone(),
             Body::Resolve(Sessions::New) => resolve_body(&format!("{}-{n}", self.series)).into(),
             Body::Resolve(Sessions::Known) => resolve_body(&known(n)).into(),
+            Body::Flag(Sessions::New) => flag_body(&format!("{}-{n}", self.series)).into(),
+            Body::Flag(Sessions::Known) => flag_body(&known(n)).into(),
             Body::Events(each) => self.events_body(n, *each).into(),
         };
         let method = if matches!(self.body, Body::None) { Method::GET } else { Method::POST };
@@ -157,6 +167,10 @@ impl Requests {
 
 fn resolve_body(session: &str) -> String {
     format!(r#"{{"pack":"bench","session":"{session}"}}"#)
+}
+
+fn flag_body(session: &str) -> String {
+    format!(r#"{{"context":{{"targetingKey":"{session}"}}}}"#)
 }
 
 /// One of the sessions that come again and again.

@@ -10,7 +10,7 @@
 //! Runs of Serin and nginx alternate, ratios are those of neighbouring runs, and medians are told.
 //!
 //! `cargo bench -p serin-cli --bench serving -- json pins` runs the named parts only:
-//! `json`, `stream`, `paced`, `latency`, `resolve`, `events`, `streams`, `soak`, `pins`, `memory`.
+//! `json`, `stream`, `paced`, `latency`, `resolve`, `ofrep`, `events`, `streams`, `soak`, `pins`, `memory`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -26,6 +26,7 @@ mod stage;
 
 use std::time::Duration;
 
+use crate::beside::Asking;
 use crate::load::{Answer, Prompt, Requests, Sessions};
 use crate::process::Server;
 use crate::report::{median, quantile, row, title};
@@ -70,7 +71,10 @@ fn main() -> anyhow::Result<()> {
         runtime.block_on(compare(&stage, what, Answer::Stream, 5_000))?;
     }
     if runs("resolve") {
-        runtime.block_on(beside::resolve(program.as_deref(), threads))?;
+        runtime.block_on(beside::resolve(program.as_deref(), threads, Asking::Resolve))?;
+    }
+    if runs("ofrep") {
+        runtime.block_on(beside::resolve(program.as_deref(), threads, Asking::Flag))?;
     }
     if runs("events") {
         runtime.block_on(beside::events())?;
