@@ -9,7 +9,7 @@ mod unfinished;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,6 +41,7 @@ pub struct IngestCounts {
     contacts: AtomicU64,
     duplicates: AtomicU64,
     dropped: AtomicU64,
+    is_failing: AtomicBool,
     batches: AtomicU64,
     failures: AtomicU64,
     waiting: AtomicU64,
@@ -75,6 +76,11 @@ impl IngestCounts {
     /// Transactions that failed.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last attempt to write failed.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     /// Assignments and facts that wait for the store.
@@ -247,8 +253,12 @@ impl Writer {
                 continue;
             }
             match self.flush().await {
-                Ok(()) => (backoff, retry_at) = (BACKOFF.0, None),
+                Ok(()) => {
+                    self.counts.is_failing.store(false, Ordering::Relaxed);
+                    (backoff, retry_at) = (BACKOFF.0, None);
+                }
                 Err(error) => {
+                    self.counts.is_failing.store(true, Ordering::Relaxed);
                     tracing::warn!(error = %Chain(&error), "the ingest could not write; it will try again");
                     retry_at = Some(Instant::now() + backoff);
                     backoff = (backoff * 2).min(BACKOFF.1);

@@ -19,7 +19,7 @@ use crate::control::measure::Measurer;
 use crate::control::{Control, LoadError, Salts};
 use crate::errors::Chain;
 use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, UpstreamError, Upstreams};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, IngestCounts};
 use crate::notify::link::{LinkKeyError, Links};
 use crate::notify::{Notifier, NotifyError};
 use crate::otlp::Otlp;
@@ -50,6 +50,8 @@ pub struct Overrides {
     pub ids: Ids,
     /// Draws the waits between two attempts to tell somebody.
     pub seed: u64,
+    /// The size at which the disk is full for the database, in pages of 4 KiB; nothing leaves that to the disk.
+    pub disk_pages: Option<u32>,
 }
 
 impl Default for Overrides {
@@ -60,6 +62,7 @@ impl Default for Overrides {
             salts: Box::new(|| format!("{:032x}", rand::random::<u128>())),
             ids: Ids::new(new_id),
             seed: rand::random(),
+            disk_pages: None,
         }
     }
 }
@@ -160,9 +163,13 @@ impl Server {
         let lock = lock(&settings.data_dir)?;
         let data = listen("data plane", settings.data.listen, "--listen").await?;
         let control_listener = listen("control plane", settings.control.listen, "--control-listen").await?;
-        let Overrides { clock, salts, ids, seed } = overrides;
+        let Overrides { clock, salts, ids, seed, disk_pages } = overrides;
         let upstreams = Upstreams::new(&settings.providers)?;
-        let store = Store::open(&settings.data_dir.join(DATABASE)).await?;
+        let database = settings.data_dir.join(DATABASE);
+        let store = match disk_pages {
+            Some(pages) => Store::open_bounded(&database, pages).await?,
+            None => Store::open(&database).await?,
+        };
         let keys = KeyRing::load(store.clone(), &settings.control.keys).await?;
         let first_key = match settings.control.open {
             true => None,
@@ -273,6 +280,11 @@ impl Server {
     /// Where this start wrote the first key; nothing when there was one already, or none is needed.
     pub fn first_key(&self) -> Option<&Path> {
         self.first_key.as_deref()
+    }
+
+    /// What the ingest counts.
+    pub fn ingest_counts(&self) -> &IngestCounts {
+        self.ingest.counts()
     }
 
     /// The gateway.

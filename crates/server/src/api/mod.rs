@@ -15,6 +15,7 @@ mod health;
 mod keys;
 mod link;
 pub mod listen;
+mod missing;
 mod notify;
 pub mod ofrep;
 mod orders;

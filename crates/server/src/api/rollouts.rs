@@ -14,6 +14,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::caller::Asker;
 use super::error::ApiError;
+use super::missing;
 use super::packs::draining;
 use super::read::{NoParams, Params, limit, pack_name, rollout_id, unknown_rollout};
 use super::recent::MaxAge;
@@ -125,7 +126,11 @@ pub(super) async fn rollout_view(app: &App, view: &PackView) -> Result<Option<Ro
         forced: view.forced,
         now: app.now(),
     };
-    Ok(Some(seen.view()))
+    let mut told = seen.view();
+    if rollout.active().is_some() {
+        told.notes.splice(0..0, missing::notes(app, &view.plan.pack));
+    }
+    Ok(Some(told))
 }
 
 /// The last check in full of a rollout that is over; an active one reads its gates at this moment.

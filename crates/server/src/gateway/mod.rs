@@ -239,9 +239,6 @@ impl Gateway {
         let session = named.or_else(|| self.followed(asked, prompt, messages));
         let has_history =
             asked.has_history_at_provider() || messages.is_some_and(|messages| messages.has_history);
-        if session.is_none() && has_history {
-            count(&self.counts.history_without_session);
-        }
         let version = self.version(headers, prompt)?;
         let segment = self.segment(headers, prompt)?;
         let visit = Visit {
@@ -263,6 +260,10 @@ impl Gateway {
             };
             Refusal::new(StatusCode::NOT_FOUND, code, format!("{error}; hint: {hint}"))
         })?;
+        // Of packs that exist: a made-up name is no pack to be counted for.
+        if session.is_none() && has_history {
+            self.counts.has_no_session(&prompt.pack);
+        }
         if version.is_some() {
             count(&self.counts.version_overrides);
         }

@@ -1,11 +1,12 @@
 //! What the gateway is told, and what it counts.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderName;
-use serin_core::ids::SessionKey;
+use serin_core::ids::{PackName, SessionKey};
 
 use super::prices::Prices;
 use crate::samples::Samples;
@@ -148,6 +149,8 @@ pub struct GatewayCounts {
     pub parameters_left_out: AtomicU64,
     /// Requests that bring a history and no session: those that may change versions between turns.
     pub history_without_session: AtomicU64,
+    /// The same by pack; only packs that exist are in it.
+    by_pack: Mutex<BTreeMap<PackName, u64>>,
     /// Requests without a key whose session was found by a response that they name.
     pub sessions_by_response: AtomicU64,
     /// Requests without a key whose session was found by our answer inside of them.
@@ -164,6 +167,19 @@ pub struct GatewayCounts {
     pub version_overrides: AtomicU64,
     /// Chunks with the usage that were kept from clients that did not ask for them.
     pub usage_chunks_removed: AtomicU64,
+}
+
+impl GatewayCounts {
+    /// Counts a request of a pack that brings a history and no session.
+    pub(super) fn has_no_session(&self, pack: &PackName) {
+        self.history_without_session.fetch_add(1, Ordering::Relaxed);
+        *self.by_pack.lock().unwrap_or_else(PoisonError::into_inner).entry(pack.clone()).or_default() += 1;
+    }
+
+    /// Requests of a pack that brought a history and no session.
+    pub fn without_session(&self, pack: &PackName) -> u64 {
+        self.by_pack.lock().unwrap_or_else(PoisonError::into_inner).get(pack).copied().unwrap_or(0)
+    }
 }
 
 #[cfg(test)]

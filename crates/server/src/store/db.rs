@@ -69,8 +69,13 @@ macro_rules! args {
 pub(super) use args;
 
 impl Db {
-    /// Opens or creates a database file and brings its tables to this release's form.
-    pub(super) async fn open_sqlite(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
+    /// Opens or creates a database file and brings its tables to this release's form; `most_pages` of 4 KiB, where
+    /// given, are all that it may have.
+    pub(super) async fn open_sqlite(
+        path: &Path,
+        busy_timeout: Duration,
+        most_pages: Option<u32>,
+    ) -> Result<Self, StoreError> {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             tokio::fs::create_dir_all(directory)
                 .await
@@ -88,6 +93,10 @@ impl Db {
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
+        let writing = match most_pages {
+            Some(pages) => writing.pragma("max_page_count", pages.to_string()),
+            None => writing,
+        };
         let writer = pool().max_connections(1).connect_with(writing).await.map_err(opening)?;
         let migrated = migrations().run(&writer).await;
         migrated.map_err(|source| StoreError::migrating(path.to_owned(), source))?;

@@ -72,7 +72,16 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub async fn open_with(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
-        let db = Db::open_sqlite(path, busy_timeout).await?;
+        let db = Db::open_sqlite(path, busy_timeout, None).await?;
+        Ok(Self { db, cohorts: Arc::default() })
+    }
+
+    /// Opens the database file, which may have so many pages of 4 KiB and then is full, as a disk would be.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_bounded(path: &Path, most_pages: u32) -> Result<Self, StoreError> {
+        let db = Db::open_sqlite(path, BUSY_TIMEOUT, Some(most_pages)).await?;
         Ok(Self { db, cohorts: Arc::default() })
     }
 

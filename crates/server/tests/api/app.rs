@@ -94,6 +94,7 @@ pub(crate) fn overrides(clock: &ManualClock) -> Overrides {
         salts: Box::new(move || format!("salt-{}", salts.fetch_add(1, Ordering::Relaxed))),
         ids: Ids::new(move || u128::from(ids.fetch_add(1, Ordering::Relaxed))),
         seed: 1,
+        disk_pages: None,
     }
 }
 
@@ -135,6 +136,18 @@ impl TestApp {
     ) -> Self {
         let settings = settings(&dir.path().join("data"), provider.addr(), &variables);
         let server = Server::start(&settings, overrides(&clock)).await.unwrap();
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { server, clock, provider, dir, variables, client }
+    }
+
+    /// Stops the server in order and starts it anew on a disk that has room for so many pages of 4 KiB.
+    pub(crate) async fn restart_on_disk_of(self, pages: u32) -> Self {
+        let Self { server, clock, provider, dir, variables, client } = self;
+        drop(client);
+        server.shutdown().await;
+        let settings = settings(&dir.path().join("data"), provider.addr(), &variables);
+        let overrides = Overrides { disk_pages: Some(pages), ..overrides(&clock) };
+        let server = Server::start(&settings, overrides).await.unwrap();
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { server, clock, provider, dir, variables, client }
     }
