@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 use serin_core::observation::ErrorKind;
@@ -28,9 +28,10 @@ struct Authority {
 }
 
 impl Authority {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -103,7 +104,7 @@ fn counted(world: &World, name: &str) -> u64 {
 
 #[tokio::test]
 async fn a_provider_with_a_certificate_of_a_ca_in_ca_file_is_asked_over_tls() {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let addr = provider(authority.server("localhost", 2100)).await;
     let mut world = gateway(addr, Some(authority.roots())).await;
     for _ in 0..2 {
@@ -115,7 +116,7 @@ async fn a_provider_with_a_certificate_of_a_ca_in_ca_file_is_asked_over_tls() {
 
 #[tokio::test]
 async fn a_certificate_that_does_not_hold_is_told_and_a_failure_of_the_provider() {
-    let (ours, other) = (Authority::new(), Authority::new());
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     for (tls, roots, told, hint) in [
         (ours.server("localhost", 2100), None, "is of an issuer that is not trusted", "caFile"),
         (ours.server("localhost", 2100), Some(other.roots()), "is of an issuer that is not trusted", "caFile"),
