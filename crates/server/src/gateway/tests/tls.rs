@@ -119,7 +119,12 @@ async fn a_certificate_that_does_not_hold_is_told_and_a_failure_of_the_provider(
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     for (tls, roots, told, hint) in [
         (ours.server("localhost", 2100), None, "is of an issuer that is not trusted", "caFile"),
-        (ours.server("localhost", 2100), Some(other.roots()), "is of an issuer that is not trusted", "caFile"),
+        (
+            ours.server("localhost", 2100),
+            Some(other.roots()),
+            "is of an issuer that is not trusted",
+            "caFile",
+        ),
         (ours.server("localhost", 2021), Some(ours.roots()), "has expired", "renewed"),
         (ours.server("api.example", 2100), Some(ours.roots()), "is for another host", "baseUrl"),
     ] {

@@ -174,12 +174,15 @@ pub(super) struct World {
     _serving: JoinSet<()>,
 }
 
+/// Changes the way to the provider.
+type Change = Box<dyn FnOnce(&mut UpstreamSettings)>;
+
 /// A world in the making.
 pub(super) struct Builder {
     script: String,
     percent: f64,
     settings: GatewaySettings,
-    change: Vec<Box<dyn FnOnce(&mut UpstreamSettings)>>,
+    changes: Vec<Change>,
     provider_of_canary: Option<&'static str>,
     others: BTreeMap<ProviderName, UpstreamSettings>,
     provider_is_down: bool,
@@ -193,7 +196,7 @@ pub(super) fn world(script: &str) -> Builder {
         script: script.to_owned(),
         percent: 0.0,
         settings: GatewaySettings::new(ids),
-        change: Vec::new(),
+        changes: Vec::new(),
         provider_of_canary: None,
         others: BTreeMap::new(),
         provider_is_down: false,
@@ -224,7 +227,7 @@ impl Builder {
 
     /// Changes the way to the provider.
     pub(super) fn upstream(mut self, change: impl FnOnce(&mut UpstreamSettings) + 'static) -> Self {
-        self.change.push(Box::new(change));
+        self.changes.push(Box::new(change));
         self
     }
 
@@ -253,7 +256,7 @@ impl Builder {
             provider.addr()
         };
         let mut upstream = UpstreamSettings::new(BaseUrl::parse(&format!("http://{provider_addr}")).unwrap());
-        self.change.into_iter().for_each(|change| change(&mut upstream));
+        self.changes.into_iter().for_each(|change| change(&mut upstream));
         let (resolver, signals) = resolver_of(pack(self.percent, self.provider_of_canary));
         let mut upstreams = UpstreamsSettings::one(upstream);
         upstreams.by_name.extend(self.others);
