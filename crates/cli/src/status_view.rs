@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serin_server::api::types::{
-    GateState, GateView, HoldView, MetricStatus, MetricView, PackDetail, Phase, ProgressView, RolloutView,
-    WeightChangeBy,
+    GateState, GateView, HoldView, MetricStatus, MetricView, OnBreach, PackDetail, Phase, ProgressView,
+    RolloutView, WatchState, WeightChangeBy,
 };
 
 use crate::terminal::{BAD, Cell, GOOD, LOOK, QUIET, STRONG, TRIAL, Table, ago, bar, duration, paint};
@@ -44,6 +44,7 @@ pub(crate) fn rollout(view: &RolloutView, depth: Depth) -> String {
         text.push_str(&checks(view, progress));
     }
     text.push_str(&holds(&view.holds, view.as_of));
+    text.push_str(&watch(view));
     text.push_str(&notes(view, depth));
     text.push('\n');
     text.push_str(&segments(view));
@@ -89,6 +90,29 @@ fn head(view: &RolloutView) -> String {
         (None, None) => {}
     }
     text
+}
+
+/// For how long the completed version is still judged, or what that came to.
+fn watch(view: &RolloutView) -> String {
+    let Some(watch) = &view.watch else { return String::new() };
+    let told = match (watch.state, watch.breached_at) {
+        (WatchState::Running, _) => {
+            let left = duration(watch.until.duration_since(view.as_of).as_secs().max(0));
+            let then = match watch.on_breach {
+                OnBreach::Notify => "tells",
+                OnBreach::Rollback => "rolls back",
+            };
+            format!("until {}, {left} more; a gate that breaks {then}", watch.until)
+        }
+        (WatchState::Over, _) => {
+            paint(GOOD, format!("over: {}", watch.summary.as_deref().unwrap_or("no gate was broken")))
+        }
+        (WatchState::Breached, at) => {
+            let since = at.map_or_else(String::new, |at| format!(" {}", ago(at, view.as_of)));
+            paint(BAD, format!("broken{since}: {}", watch.summary.as_deref().unwrap_or("a gate")))
+        }
+    };
+    format!("  watch     {told}\n")
 }
 
 fn next(view: &RolloutView, progress: &ProgressView) -> String {

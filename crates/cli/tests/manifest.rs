@@ -32,6 +32,7 @@ fn smallest(path: &str) -> Value {
         }
         "spec.rollout.analysis.outcomes[]" => json!({ "name": "sold", "kind": "mean", "better": "higher" }),
         "spec.rollout.progress" | "spec.rollout.sessions" => json!({}),
+        "spec.rollout.watch" => json!({ "duration": "24h" }),
         other => panic!("{other} is new: say here what its smallest right value is"),
     }
 }
@@ -275,6 +276,10 @@ fn wrong_manifests_are_refused_by_the_parser_and_by_the_schema() {
         "{progress: {when: luck}}",
         "{sessions: {onRollback: stay}}",
         "{sessions: {idleTimeout: 30}}",
+        "{watch: 0s}",
+        "{watch: [24h]}",
+        "{watch: {onBreach: rollback}}",
+        "{watch: {duration: 24h, onBreach: page}}",
         "[]",
     ];
     for rollout in rollouts {
@@ -327,6 +332,8 @@ fn the_schema_takes_every_way_to_write_a_value() {
         "{progress: {when: evidence, margin: 2pp, maxHold: 4h, deadline: 30d}}",
         "{progress: {when: clock, margin: 2%}}",
         "{strategy: immediate, canaryWeight: 5, onRevert: canary}",
+        "{watch: 24h}",
+        "{watch: {duration: 1d, onBreach: rollback}}",
         "{steps: [{weight: 5, hold: 0s, approval: true}, {weight: 100, hold: 5m}], holdback: 0}",
     ];
     for rollout in rollouts {

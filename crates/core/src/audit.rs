@@ -57,6 +57,12 @@ pub enum Action {
     Superseded,
     /// A version that only kept the sessions it had was taken out of service.
     Retired,
+    /// The new stable version was judged, and keeps its gates so far.
+    Watched,
+    /// The new stable version is proven to break a gate.
+    WatchBreached,
+    /// The time is over for which the new stable version was watched.
+    WatchEnded,
     /// The break-glass file appeared.
     ForcedStable,
     /// The break-glass file was removed.
@@ -89,6 +95,9 @@ impl Action {
             Self::RolledBack => "rolled_back",
             Self::Superseded => "superseded",
             Self::Retired => "retired",
+            Self::Watched => "watched",
+            Self::WatchBreached => "watch_breached",
+            Self::WatchEnded => "watch_ended",
             Self::ForcedStable => "forced_stable",
             Self::ForcedStableCleared => "forced_stable_cleared",
             Self::KeyCreated => "key_created",

@@ -222,7 +222,7 @@ pub fn command(
             }
             let next = active.step + 1;
             if command == Command::PromoteFully || usize::from(next) >= plan.steps.len() {
-                draft.complete(actor, reason);
+                draft.complete(plan, actor, reason);
             } else {
                 draft.open_step(plan, next);
                 draft.fact(actor, Action::StepEntered, reason, step_evidence(plan, next, now));

@@ -139,10 +139,26 @@ text_id! {
     }
 }
 
+/// Behind the id of a rollout whose version is watched.
+const WATCH: &str = "-watch";
+
 impl RolloutId {
     /// The id of the `attempt`-th rollout of a pack, counted from 1.
     pub fn of(pack: &PackName, attempt: u64) -> Self {
         Self(format!("{pack}-r{attempt}"))
+    }
+
+    /// What sessions of the watch over its completed version are stamped with.
+    ///
+    /// No rollout has such an id: it does not end with a number.
+    #[must_use]
+    pub fn watch(&self) -> Self {
+        Self(format!("{}{WATCH}", self.0))
+    }
+
+    /// Whether it names the watch over a version, and no rollout.
+    pub fn is_watch(&self) -> bool {
+        self.0.ends_with(WATCH)
     }
 
     /// The pack whose rollout has this id; nothing where no pack can have it.

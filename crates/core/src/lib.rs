@@ -36,4 +36,5 @@ pub mod segment;
 pub mod stats;
 pub mod tick;
 pub mod units;
+pub mod watch;
 pub mod weight;

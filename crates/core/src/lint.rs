@@ -65,6 +65,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
             steps(plan, &mut lints);
             windows::windows(plan, &mut lints);
             gates(plan, &mut lints);
+            watch(plan, &mut lints);
             lints
         }
     }
@@ -219,6 +220,15 @@ fn gates(plan: &Plan, lints: &mut Vec<Lint>) {
                 "keep `holdback: 5%`, or add a gate with a threshold",
             );
         }
+    }
+}
+
+/// A watch that nothing can break.
+fn watch(plan: &Plan, lints: &mut Vec<Lint>) {
+    if plan.watch.is_some() && !plan.analysis.gates.iter().any(crate::watch::judges) {
+        let message = "no gate can judge a version that is alone: the watch begins never".to_owned();
+        let hint = "add a gate with `threshold` that decides by evidence, or remove `watch`";
+        add(lints, "watch-without-gate", format!("{ROLLOUT}.watch"), message, hint);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::plan::{InFlight, Plan, SessionPolicy};
 use crate::rollout::{Active, End, Ended, Rollout, RolloutKind, Span, State, StepClock};
 use crate::routing::{Cohort, CohortId, Stamp, Variant};
 use crate::units::{HoldFor, Timestamp};
+use crate::watch::Watch;
 use crate::weight::Weight;
 
 /// At most this many versions drain at once; the oldest is moved.
@@ -49,6 +50,9 @@ pub struct PackState {
     pub rollout: Option<Rollout>,
     /// Versions whose last rollout was rolled back; only `retry` starts them again.
     pub rolled_back: Vec<Version>,
+    /// The watch over stable that the last completion began, until a rollout starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
 }
 
 /// A version that only keeps the sessions it has.
@@ -167,6 +171,7 @@ impl Draft {
             sessions: plan.sessions,
             rollout: None,
             rolled_back: Vec::new(),
+            watch: None,
         };
         let mut draft = Self::empty(pack, None, now);
         draft.cohorts.push(base);
@@ -184,6 +189,11 @@ impl Draft {
             is_rollback: false,
             now,
         }
+    }
+
+    /// When it happens.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// Notes a fact for the audit log.
@@ -214,6 +224,7 @@ impl Draft {
     /// Starts a rollout at step 0, or completes it at once when it is not a canary.
     pub(crate) fn start(&mut self, kind: RolloutKind, plan: &Plan, salt: &str, actor: &Actor, reason: &str) {
         let now = self.now;
+        self.drop_watch();
         self.pack.attempts += 1;
         self.pack.rolled_back.retain(|version| *version != plan.version);
         self.pack.sessions = plan.sessions;
@@ -258,7 +269,7 @@ impl Draft {
             RolloutKind::Immediate | RolloutKind::Undo => {
                 let evidence = json!({"from": self.pack.stable, "to": plan.version, "kind": kind});
                 self.fact(actor, Action::RolloutStarted, reason, evidence);
-                self.complete(actor, reason);
+                self.complete(plan, actor, reason);
             }
         }
     }
@@ -334,7 +345,13 @@ impl Draft {
         opened
     }
 
-    fn open_cohort(&mut self, version: Version, variant: Variant, stamp: Option<Stamp>) -> CohortId {
+    /// Opens a cohort with the next number.
+    pub(crate) fn open_cohort(
+        &mut self,
+        version: Version,
+        variant: Variant,
+        stamp: Option<Stamp>,
+    ) -> CohortId {
         let id = self.pack.next_cohort;
         self.pack.next_cohort = CohortId(id.0 + 1);
         self.cohorts.push(Cohort { id, version, variant, stamp });
@@ -342,7 +359,7 @@ impl Draft {
     }
 
     /// Ends the rollout under way with the canary as the new stable.
-    pub(crate) fn complete(&mut self, actor: &Actor, reason: &str) {
+    pub(crate) fn complete(&mut self, plan: &Plan, actor: &Actor, reason: &str) {
         let Some(canary) = self.pack.rollout.as_ref().map(|rollout| rollout.canary.clone()) else { return };
         self.end(End::Completed, actor, reason);
         let old = std::mem::replace(&mut self.pack.stable, canary.clone());
@@ -359,8 +376,14 @@ impl Draft {
         if self.pack.history.len() > MOST_HISTORY {
             self.pack.history.remove(0);
         }
-        self.pack.base = self.open_cohort(canary.clone(), Variant::Stable, None);
-        self.fact(actor, Action::Completed, reason, json!({"stable": canary, "before": old}));
+        let stamp = self.begin_watch(plan);
+        self.pack.base = self.open_cohort(canary.clone(), Variant::Stable, stamp);
+        let watched_until = self.pack.watch.as_ref().map(|watch| watch.until);
+        let mut evidence = json!({"stable": canary, "before": old});
+        if let Some(until) = watched_until {
+            evidence["watched_until"] = json!(until);
+        }
+        self.fact(actor, Action::Completed, reason, evidence);
     }
 
     /// Ends the rollout under way with everyone back on stable.

@@ -40,6 +40,27 @@ pub struct Plan {
     pub on_revert: OnRevert,
     /// Share of sessions that stay on stable in the last step.
     pub holdback: Weight,
+    /// For how long the version goes on being judged after it has become stable; nothing where it does not.
+    pub watch: Option<WatchPolicy>,
+}
+
+/// How a version is judged after it has become stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchPolicy {
+    /// For how long, at most 7 days.
+    pub duration: HoldFor,
+    /// What a gate does that is proven to be broken.
+    pub on_breach: OnBreach,
+}
+
+/// What a gate does that a stable version is proven to break while it is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBreach {
+    /// Tells people only.
+    Notify,
+    /// Brings everyone back to the version before.
+    Rollback,
 }
 
 /// Labels and contacts of a pack.

@@ -113,6 +113,13 @@ pub struct Stamp {
     pub observing: bool,
 }
 
+impl Cohort {
+    /// What a rollout stamped; nothing for sessions of the watch over a version that was completed before.
+    pub fn of_rollout(&self) -> Option<&Stamp> {
+        self.stamp.as_ref().filter(|stamp| !stamp.rollout.is_watch())
+    }
+}
+
 /// The cohorts of a pack by their number.
 #[derive(Debug, Clone, Default)]
 pub struct Cohorts(Vec<Option<Arc<Cohort>>>);

@@ -326,7 +326,7 @@ fn advance(pack: &PackState, plan: &Plan, active: &Active, now: Timestamp) -> Op
     let mut draft = Draft::of(pack, now);
     let next = active.step + 1;
     if usize::from(next) >= plan.steps.len() {
-        draft.complete(&actor, "every step has passed");
+        draft.complete(plan, &actor, "every step has passed");
     } else if plan.may_start_at(usize::from(next), now) > now {
         return None;
     } else {

@@ -4,6 +4,8 @@
 mod patterns;
 #[path = "control/replay.rs"]
 mod replay;
+#[path = "control/watch.rs"]
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -8,12 +8,17 @@ mod reference;
 mod schema;
 mod table;
 
+use crate::units::HoldFor;
+
 pub use reference::reference;
 pub use schema::schema;
 pub use table::{
     ANALYSIS, GATE, MANIFEST, METADATA, OUTCOME, PROGRESS, ROLLOUT, SEGMENT, SESSIONS, SOURCE, SPEC, STEP,
-    WINDOW,
+    WATCH, WINDOW,
 };
+
+/// The longest time for which a version is watched.
+pub(crate) const LONGEST_WATCH: HoldFor = HoldFor::from_hours(7 * 24);
 
 /// The most steps of a rollout.
 pub(crate) const MOST_STEPS: usize = 500;
@@ -126,6 +131,8 @@ pub enum Shape {
     Labels,
     /// A PromptPack.
     Pack,
+    /// A length of time, or a mapping that holds more.
+    DurationOr(&'static Mapping),
     /// A mapping of known fields.
     Mapping(&'static Mapping),
     /// A list of mappings.
@@ -190,7 +197,9 @@ impl Mapping {
     /// This mapping and every one below it, in the order in which they are written.
     pub fn all(&'static self) -> Vec<&'static Self> {
         let below = self.fields.iter().filter_map(|field| match &field.shape {
-            Shape::Mapping(mapping) | Shape::List { of: mapping, .. } => Some(*mapping),
+            Shape::Mapping(mapping) | Shape::DurationOr(mapping) | Shape::List { of: mapping, .. } => {
+                Some(*mapping)
+            }
             Shape::Choice(_)
             | Shape::Truth
             | Shape::Text { .. }

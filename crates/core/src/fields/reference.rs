@@ -65,6 +65,9 @@ fn shape(shape: &Shape) -> String {
         Shape::Window => "part of the day".to_owned(),
         Shape::Labels => "mapping of names to texts".to_owned(),
         Shape::Pack => "PromptPack".to_owned(),
+        Shape::DurationOr(mapping) => {
+            format!("time such as `24h`, or mapping, [below](#{})", anchor(mapping))
+        }
         Shape::Mapping(mapping) => format!("mapping, [below](#{})", anchor(mapping)),
         Shape::List { of, most, one_with: _ } => format!("list of up to {most}, [below](#{})", anchor(of)),
     }

@@ -159,6 +159,9 @@ fn shape(shape: &Shape) -> Value {
             json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean", "null"] } })
         }
         Shape::Pack => json!({ "type": "object" }),
+        Shape::DurationOr(below) => {
+            json!({ "anyOf": [{ "type": "string", "pattern": POSITIVE_DURATION }, mapping(below)] })
+        }
         Shape::Mapping(below) => mapping(below),
         Shape::List { of, most, one_with } => {
             let mut schema = json!({ "type": "array", "items": mapping(of), "maxItems": most });

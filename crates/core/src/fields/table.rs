@@ -242,8 +242,32 @@ pub static ROLLOUT: Mapping = Mapping {
             "canary",
             "What applying a version does that was stable before: back to it at once, or as a canary like any other.",
         ),
+        field(
+            "watch",
+            Shape::DurationOr(&WATCH),
+            Optional("the version is not watched"),
+            "24h",
+            "For how long the version goes on being judged after it has become stable, by the gates that have a threshold and decide by evidence; a comparison has nothing left to compare with.",
+        ),
     ],
     rules: &[Excludes("steps", &["canaryWeight", "stepWeight", "stepInterval"])],
+};
+
+/// `spec.rollout.watch`.
+pub static WATCH: Mapping = Mapping {
+    path: "spec.rollout.watch",
+    about: "How a version is judged after it has become stable.",
+    fields: &[
+        field("duration", TIME, Required, "24h", "For how long, at most 7d."),
+        field(
+            "onBreach",
+            Choice(&["notify", "rollback"]),
+            Default("notify"),
+            "rollback",
+            "What a gate does that is proven to be broken: people are told, or everyone is also brought back to the version before.",
+        ),
+    ],
+    rules: &[],
 };
 
 /// `spec.rollout.steps[]`.

@@ -1,8 +1,11 @@
-//! `spec.rollout.progress` and `spec.rollout.sessions`: when a step may end, and how long sessions keep their version.
+//! `spec.rollout.progress`, `sessions` and `watch`: when a step may end, how long sessions keep their version, and how long
+//! a version is judged that has become stable.
 
 use super::analysis::regression;
-use super::walk::{Fields, Walk};
-use crate::plan::{InFlight, Progress, ProgressWhen, SessionPolicy};
+use super::walk::{Field, Fields, Walk};
+use crate::fields::{LONGEST_WATCH, WATCH};
+use crate::manifest::Value;
+use crate::plan::{InFlight, OnBreach, Progress, ProgressWhen, SessionPolicy, WatchPolicy};
 use crate::units::HoldFor;
 
 /// The default deadline in planned lengths.
@@ -39,6 +42,31 @@ pub(super) fn progress(walk: &mut Walk, fields: &Fields<'_>, length: HoldFor) ->
         Some(deadline)
     });
     Progress { when, margin, max_hold, deadline: deadline.unwrap_or_else(|| length.times(DEADLINE_LENGTHS)) }
+}
+
+/// Reads `watch`: a length of time, or a mapping that also says what a breach does.
+pub(super) fn watch(walk: &mut Walk, field: &Field<'_>) -> Option<WatchPolicy> {
+    let (length, on_breach) = match &field.node.value {
+        Value::Map(_) => {
+            let fields = walk.fields(field, &WATCH)?;
+            let choices = [("notify", OnBreach::Notify), ("rollback", OnBreach::Rollback)];
+            let on_breach = fields.get("onBreach").and_then(|field| walk.choice(&field, &choices));
+            (walk.require(&fields, "duration", "24h")?, on_breach.unwrap_or(OnBreach::Notify))
+        }
+        Value::Null | Value::Scalar(_) | Value::List(_) => {
+            return checked_watch(walk, field, OnBreach::Notify);
+        }
+    };
+    checked_watch(walk, &length, on_breach)
+}
+
+fn checked_watch(walk: &mut Walk, field: &Field<'_>, on_breach: OnBreach) -> Option<WatchPolicy> {
+    let duration = walk.positive_duration(field)?;
+    if duration > LONGEST_WATCH {
+        walk.error(&field.spot, format!("{duration} is longer than {LONGEST_WATCH}"));
+        return None;
+    }
+    Some(WatchPolicy { duration, on_breach })
 }
 
 /// Reads `sessions`.

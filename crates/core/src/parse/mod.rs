@@ -15,6 +15,7 @@ mod tests;
 mod walk;
 
 pub use problem::{Problem, Problems, Severity};
+pub(crate) use segments::everyone;
 
 use self::walk::{Field, Fields, Spot, Walk};
 use crate::fields::{self, LONGEST_TEXT};
@@ -127,6 +128,7 @@ fn manifest(walk: &mut Walk, root: &Node) -> Option<(Plan, Option<PackSource>)> 
         sessions: rollout.sessions,
         on_revert: rollout.on_revert,
         holdback: rollout.holdback,
+        watch: rollout.watch,
     };
     Some((plan, source))
 }

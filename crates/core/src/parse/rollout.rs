@@ -3,13 +3,15 @@
 use super::walk::{Fields, Spot, Walk};
 use super::{analysis, conduct, ramp, schedule, segments};
 use crate::fields::{self, Mapping};
-use crate::plan::{AnalysisPlan, OnRevert, Progress, Schedule, Segment, SessionPolicy, Step, Strategy};
+use crate::plan::{
+    AnalysisPlan, OnRevert, Progress, Schedule, Segment, SessionPolicy, Step, Strategy, WatchPolicy,
+};
 use crate::units::HoldFor;
 use crate::weight::Weight;
 
 /// The fields that shape a canary and mean nothing to `strategy: immediate`.
-const CANARY_ONLY: [&str; 7] =
-    ["canaryWeight", "stepWeight", "stepInterval", "steps", "segments", "schedule", "holdback"];
+const CANARY_ONLY: [&str; 8] =
+    ["canaryWeight", "stepWeight", "stepInterval", "steps", "segments", "schedule", "holdback", "watch"];
 
 /// The part of a plan that `spec.rollout` says.
 pub(super) struct Rollout {
@@ -22,6 +24,7 @@ pub(super) struct Rollout {
     pub(super) sessions: SessionPolicy,
     pub(super) on_revert: OnRevert,
     pub(super) holdback: Weight,
+    pub(super) watch: Option<WatchPolicy>,
 }
 
 /// Reads `spec.rollout` and compiles it to steps; what is absent gets its default.
@@ -31,6 +34,7 @@ pub(super) fn rollout(walk: &mut Walk, fields: &Fields<'_>) -> Rollout {
         fields.get("strategy").and_then(|field| walk.choice(&field, &strategies)).unwrap_or(Strategy::Canary);
     let holdback = holdback(walk, fields);
     let most = Weight::FULL.saturating_sub(holdback);
+    let watch = fields.get("watch").and_then(|field| conduct::watch(walk, &field));
 
     let ramp = ramp::ramp(walk, fields, most);
     let segments = match fields.get("segments") {
@@ -73,7 +77,7 @@ pub(super) fn rollout(walk: &mut Walk, fields: &Fields<'_>) -> Rollout {
     let on_revert =
         fields.get("onRevert").and_then(|field| walk.choice(&field, &reverts)).unwrap_or(OnRevert::Immediate);
 
-    Rollout { strategy, steps, segments, schedule, analysis, progress, sessions, on_revert, holdback }
+    Rollout { strategy, steps, segments, schedule, analysis, progress, sessions, on_revert, holdback, watch }
 }
 
 /// Reads `holdback`, 0 to 50 %: the last step must still be Completing.

@@ -10,7 +10,7 @@ use crate::segment::{LONGEST_EXPRESSION, check};
 const PROGRESSIVE: &str = "progressive";
 
 /// The one segment of a rollout that names none.
-pub(super) fn everyone() -> Segment {
+pub(crate) fn everyone() -> Segment {
     Segment {
         name: SegmentName::parse("everyone").expect("a word is a segment name"),
         matcher: Matcher::Everyone,

@@ -405,7 +405,7 @@ fn at(seconds: u32) -> Timestamp {
 
 fn pin_view(pack: &PackSnapshot, pin: Pin, now: Timestamp) -> Option<PinView> {
     let cohort = pack.route.cohorts.get(pin.cohort)?;
-    let stamp = cohort.stamp.as_ref();
+    let stamp = cohort.of_rollout();
     let age: HoldFor = rounded(pin.age(now));
     Some(PinView {
         version: cohort.version.to_string(),

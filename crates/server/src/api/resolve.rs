@@ -78,7 +78,7 @@ pub(super) async fn resolve(
         variant: resolved.cohort.variant.into(),
         reason: resolved.reason.into(),
         weight: resolved.weight.percent(),
-        rollout: resolved.cohort.stamp.as_ref().map(|stamp| stamp.rollout.to_string()),
+        rollout: resolved.cohort.of_rollout().map(|stamp| stamp.rollout.to_string()),
         prompt,
     }))
 }

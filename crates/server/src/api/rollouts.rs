@@ -124,6 +124,7 @@ pub(super) async fn rollout_view(app: &App, view: &PackView) -> Result<Option<Ro
         last: last.as_ref(),
         draining: draining(&view.state, &view.left),
         forced: view.forced,
+        watch: view.state.watch.as_ref(),
         now: app.now(),
     };
     let mut told = seen.view();
@@ -194,6 +195,7 @@ pub(super) async fn any_rollout(app: &App, id: &str) -> Result<RolloutView, ApiE
         last: last.as_ref(),
         draining,
         forced,
+        watch: standing.as_ref().and_then(|(state, ..)| state.watch.as_ref()),
         now,
     };
     Ok(seen.view())

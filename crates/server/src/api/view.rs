@@ -11,13 +11,14 @@ use serin_core::plan::{Plan, Segment, StepPhase};
 use serin_core::rollout::{Active, End, Ended, Phase as CorePhase, Rollout};
 use serin_core::tick::{next_step_at, windows};
 use serin_core::units::{HoldFor, Timestamp};
+use serin_core::watch::Watch;
 use serin_core::weight::Weight;
 
 use super::types::{
     CheckSummaryView, CheckView, DrainingView, EndView, ExposedAtView, ExposureCounts, ExposureView,
     GateView, HoldView, IntervalView, MeasuredShare, MetricView, NextStepView, PackSummary, Phase,
     ProgressView, RolloutSummary, RolloutView, SegmentView, SeriesOfMetric, SeriesPoint, SidesView, SpanView,
-    StepPlace, StepView, WeightChangeBy, WeightChangeView,
+    StepPlace, StepView, WatchView, WeightChangeBy, WeightChangeView,
 };
 use crate::control::view::{Measured, SegmentMeasured};
 
@@ -30,13 +31,15 @@ pub(super) struct Seen<'a> {
     pub(super) last: Option<&'a Analysis>,
     pub(super) draining: Vec<DrainingView>,
     pub(super) forced: bool,
+    /// The watch over stable, whichever rollout it follows.
+    pub(super) watch: Option<&'a Watch>,
     pub(super) now: Timestamp,
 }
 
 impl Seen<'_> {
     /// The rollout as the wire has it.
     pub(super) fn view(self) -> RolloutView {
-        let Self { rollout, plan, measured, last, draining, forced, now } = self;
+        let Self { rollout, plan, measured, last, draining, forced, watch, now } = self;
         let active = rollout.active();
         let judged = measured.now.as_ref().or(last);
         let log_limit = judged.map_or(1.0, |analysis| analysis.log_limit);
@@ -68,6 +71,7 @@ impl Seen<'_> {
             steps: steps(rollout, plan, now),
             draining,
             end: rollout.ended().map(end_view),
+            watch: watch.filter(|watch| watch.rollout == rollout.id).map(WatchView::from),
             confidence: plan.analysis.confidence * 100.0,
             as_of: now,
         }

@@ -25,7 +25,7 @@ pub(super) const ROLLBACK_WITHIN: Duration = Duration::from_secs(2);
 
 /// Versions out of service whose prompts are kept, the highest: a session between a tool call and its result has
 /// its version until its next user turn.
-const MOST_KEPT: usize = 8;
+pub(super) const MOST_KEPT: usize = 8;
 
 /// What goes to the store beside a transition.
 #[derive(Default)]
@@ -167,7 +167,7 @@ impl Control {
             managed.prompts.remove(version);
         }
         if in_service.iter().any(|version| !managed.prompts.contains_key(version)) {
-            managed.prompts.extend(self.prompts_of(&managed.state).await?);
+            managed.prompts.extend(self.prompts_of(&managed.state, Vec::new()).await?);
         }
         Ok(())
     }

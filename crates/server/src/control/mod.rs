@@ -18,6 +18,7 @@ mod recent;
 mod remind;
 mod run;
 pub mod view;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ use serin_core::routing::{Cohorts, Pin, seconds};
 use serin_core::units::Timestamp;
 use tokio::sync::{Mutex, RwLock, broadcast};
 
+use self::commit::MOST_KEPT;
 pub use self::commit::NotCommitted;
 pub use self::force::FILE as FORCE_STABLE_FILE;
 use self::force::Forced;
@@ -64,6 +66,7 @@ pub struct Control {
     /// The LLM providers that versions may name; not checked as long as nobody told.
     providers: OnceLock<BTreeSet<ProviderName>>,
     recent: recent::Recent,
+    looked: watch::Looked,
     /// What is counted on the way.
     pub counts: ControlCounts,
 }
@@ -174,6 +177,7 @@ impl Control {
             measurer: OnceLock::new(),
             providers: OnceLock::new(),
             recent: recent::Recent::default(),
+            looked: watch::Looked::default(),
             counts: ControlCounts::default(),
         });
         for stored in control.store.packs().await? {
@@ -257,7 +261,9 @@ impl Control {
             }
             None => self.plan_of(&state.name, &state.stable, None).await?,
         };
-        let prompts = self.prompts_of(&state).await?;
+        // A session between a tool call and its result may have a version whose rollout was superseded.
+        let latest = latest_versions(&cohorts);
+        let prompts = self.prompts_of(&state, latest).await?;
         let segments = segments_of(&plan);
         Ok(Managed { state, cohorts, plan, segments, prompts })
     }
@@ -283,13 +289,20 @@ impl Control {
         Ok(Arc::new(parsed.plan))
     }
 
-    /// The prompts of every version that a session of the pack may get.
-    async fn prompts_of(&self, state: &PackState) -> Result<BTreeMap<Version, Arc<Pack>>, LoadError> {
+    /// The prompts of every version that a session of the pack may get, and of others.
+    async fn prompts_of(
+        &self,
+        state: &PackState,
+        also: Vec<Version>,
+    ) -> Result<BTreeMap<Version, Arc<Pack>>, LoadError> {
         // A session between a tool call and its result keeps a version that is out of service already.
         let sides = state.rollout.iter().flat_map(|rollout| [rollout.canary.clone(), rollout.stable.clone()]);
         let draining = state.draining.iter().map(|draining| draining.version.clone());
         let mut prompts = BTreeMap::new();
-        for version in std::iter::once(state.stable.clone()).chain(sides).chain(draining) {
+        for version in std::iter::once(state.stable.clone()).chain(sides).chain(draining).chain(also) {
+            if prompts.contains_key(&version) {
+                continue;
+            }
             let Some(stored) = self.store.version(&state.name, &version).await? else { continue };
             let Some(content) = stored.content else { continue };
             let pack = Pack::parse(&content).map_err(|problems| LoadError::Manifest {
@@ -301,6 +314,22 @@ impl Control {
         }
         Ok(prompts)
     }
+}
+
+/// The versions that sessions were assigned to lately, the latest first.
+fn latest_versions(cohorts: &Cohorts) -> Vec<Version> {
+    let mut versions: Vec<Version> = Vec::new();
+    let mut all: Vec<_> = cohorts.iter().collect();
+    all.reverse();
+    for cohort in all {
+        if versions.len() == MOST_KEPT {
+            break;
+        }
+        if !versions.contains(&cohort.version) {
+            versions.push(cohort.version.clone());
+        }
+    }
+    versions
 }
 
 /// The segments of a plan, ready for the request path.

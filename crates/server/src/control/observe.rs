@@ -139,7 +139,7 @@ impl Control {
 }
 
 /// A cohort of a rollout with its stamp.
-fn stamped(cohorts: &Cohorts, id: CohortId) -> Option<(&Cohort, &Stamp)> {
+pub(super) fn stamped(cohorts: &Cohorts, id: CohortId) -> Option<(&Cohort, &Stamp)> {
     let cohort = cohorts.get(id)?;
     cohort.stamp.as_ref().map(|stamp| (&**cohort, stamp))
 }

@@ -68,7 +68,9 @@ impl Control {
             let now = self.clock.now();
             let due = next_due(&managed.state, &managed.plan);
             let forced = self.is_forced_by_file(pack);
-            let Some((rollout, active)) = managed.state.active() else { return Ok(()) };
+            let Some((rollout, active)) = managed.state.active() else {
+                return self.look_at_watch(&mut managed).await;
+            };
             let shows_forced = active.holds.contains_key(&serin_core::rollout::HoldCause::ForcedStable);
             // One transition may open the way for the next, at the same point in time.
             if transitions == 0 && due.is_some_and(|due| now < due) && forced == shows_forced {

@@ -111,6 +111,9 @@ impl Event {
             | Action::Completed
             | Action::Superseded
             | Action::Retired
+            | Action::Watched
+            | Action::WatchBreached
+            | Action::WatchEnded
             | Action::ForcedStable
             | Action::ForcedStableCleared
             | Action::KeyCreated
@@ -224,7 +227,8 @@ impl Severities {
 /// The severity of an event as long as the settings say nothing else.
 fn own(action: Action, qualifier: Option<&str>) -> Severity {
     match action {
-        Action::ForcedStable => Severity::Page,
+        // Everyone has the version that breaks its gate.
+        Action::ForcedStable | Action::WatchBreached => Severity::Page,
         Action::HoldSet => match qualifier.and_then(|cause| word(cause).ok()) {
             // Stable breaks the gate as well: going back to it helps nobody.
             Some(HoldCause::StableFails | HoldCause::ForcedStable) => Severity::Page,
@@ -259,6 +263,8 @@ fn own(action: Action, qualifier: Option<&str>) -> Severity {
         | Action::Approved
         | Action::Promoted
         | Action::Retired
+        | Action::Watched
+        | Action::WatchEnded
         | Action::Unobserved
         | Action::KeyCreated
         | Action::KeyRevoked => Severity::Info,

@@ -180,6 +180,11 @@ fn told(event: &Event, picture: &Picture) -> (Ask, String) {
             let what = action.as_str().replace('_', " ");
             (urgent(Ask::Nothing), format!("{pack}: {what} by {actor}: {reason}"))
         }
+        Action::Watched => (urgent(Ask::Nothing), format!("stable of {pack} keeps its gates: {reason}")),
+        Action::WatchEnded => {
+            (urgent(Ask::Nothing), format!("stable of {pack} is no longer watched: {reason}"))
+        }
+        Action::WatchBreached => (urgent(Ask::Decide), format!("stable of {pack} breaks a gate: {reason}")),
         Action::ForcedStable => (urgent(Ask::Watch), format!("{pack} is forced to stable: {reason}")),
         Action::ForcedStableCleared => {
             (urgent(Ask::Nothing), format!("{pack} is no longer forced to stable: {reason}"))

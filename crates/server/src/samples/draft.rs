@@ -93,7 +93,7 @@ impl Draft {
             .collect();
         let answer = redact(&answer, max_bytes / 2 + room);
         let model = redact(&model, LONGEST_MODEL);
-        let stamp = resolved.cohort.stamp.as_ref();
+        let stamp = resolved.cohort.of_rollout();
         // The names of segments are those of the rollout in force, which may be another one by now.
         let segment = stamp.and_then(|stamp| {
             let split = resolved.pack.route.split.as_ref().filter(|split| split.rollout == stamp.rollout)?;

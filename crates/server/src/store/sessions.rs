@@ -171,12 +171,16 @@ impl Store {
         let units = "DELETE FROM unit WHERE (rollout, key_hash) IN \
                      (SELECT unit.rollout, unit.key_hash FROM unit JOIN rollout ON rollout.id = unit.rollout \
                       WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
+        let watched = "DELETE FROM unit WHERE (rollout, key_hash) IN \
+                       (SELECT unit.rollout, unit.key_hash FROM rollout \
+                        JOIN unit ON unit.rollout = rollout.id || '-watch' \
+                        WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
         let samples =
             "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE expires_at <= $1 LIMIT $2)";
         Ok(Expired {
             observations: self.delete(observations, before).await?,
             sessions: self.delete(sessions, unseen_since).await?,
-            units: self.delete(units, before).await?,
+            units: self.delete(units, before).await? + self.delete(watched, before).await?,
             samples: self.delete(samples, now).await?,
             slots: self.join_slots(now).await?,
         })

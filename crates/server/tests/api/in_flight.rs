@@ -268,3 +268,37 @@ async fn the_sessions_that_saw_a_canary_are_counted_listed_and_exported() {
     assert_eq!(app.get(&format!("{rollout}/exposure/sessions?after=nobody")).await.status, 400);
     assert_eq!(app.get("/api/v1/rollouts/support-prompts-r9/exposure/sessions").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_superseded_version_still_has_its_prompt_after_a_restart_for_a_tool_that_is_at_work() {
+    let app = TestApp::start().await.with_canary().await;
+    let mut session = None;
+    for n in 0..60 {
+        if resolve(&app, &format!("session-{n}")).await.version == "2.4.0" {
+            session = Some(format!("session-{n}"));
+        }
+    }
+    let session = session.unwrap();
+    let next = canary().replace("2.4.0", "2.5.0");
+    assert_eq!(app.apply(&next).await.status, 200);
+    let app = app.restart().await;
+    let call = json!({"id": "c", "type": "function", "function": {"name": "search", "arguments": "{}"}});
+    let body = json!({
+        "model": "stand-in",
+        "messages": [
+            {"role": "user", "content": "Where is my order?"},
+            {"role": "assistant", "content": null, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": "on its way"},
+        ],
+        "prompt": {"id": "support-prompts/support", "variables": {"company": "Acme"}},
+    });
+    let headers = [("content-type", "application/json"), ("x-serin-session", session.as_str())];
+    let answer =
+        app.send(app.server.data_addr(), "POST", "/v1/chat/completions", &headers, body.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.headers["x-serin-version"], "2.4.0", "the result belongs to a call of this version");
+    let sent = app.provider.stand_in().last_request().unwrap();
+    let sent: Value = serde_json::from_slice(&sent.body).unwrap();
+    assert_eq!(sent["messages"][0]["role"], "system", "{sent}");
+    assert!(sent["messages"][0]["content"].as_str().unwrap().contains("Acme"), "{sent}");
+}

@@ -357,7 +357,7 @@ fn common(resolved: &Resolved) -> Map<String, Value> {
 /// What stays the same for as long as the session keeps its version, so that an `ETag` holds that long.
 fn told(resolved: &Resolved, key: String, value: Map<String, Value>) -> OfrepFlag {
     let mut metadata = BTreeMap::from([("variant", json!(Variant::from(resolved.cohort.variant).as_str()))]);
-    if let Some(stamp) = &resolved.cohort.stamp {
+    if let Some(stamp) = resolved.cohort.of_rollout() {
         metadata.insert("rollout", json!(stamp.rollout.as_str()));
     }
     OfrepFlag { key, value, reason: reason(resolved), variant: resolved.version.to_string(), metadata }
@@ -370,7 +370,7 @@ fn reason(resolved: &Resolved) -> OfrepReason {
         Reason::Split => OfrepReason::Split,
         Reason::TargetingMatch => OfrepReason::TargetingMatch,
         Reason::Disabled => OfrepReason::Disabled,
-        Reason::Pinned => match (&resolved.cohort.stamp, &resolved.pack.route.split) {
+        Reason::Pinned => match (resolved.cohort.of_rollout(), &resolved.pack.route.split) {
             (None, _) => OfrepReason::Static,
             (Some(stamp), Some(split))
                 if split.rollout == stamp.rollout

@@ -16,6 +16,7 @@ mod problem;
 mod rollout;
 mod sample;
 mod segment;
+mod watch;
 mod word;
 
 pub use audit::{
@@ -54,3 +55,4 @@ pub use rollout::{
 };
 pub use sample::{MessageView, RecordingView, SampleSignal, SampleView, SamplesView};
 pub use segment::{SegmentView, WeightChangeBy, WeightChangeView};
+pub use watch::{OnBreach, WatchState, WatchView};

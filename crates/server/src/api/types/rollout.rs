@@ -141,6 +141,9 @@ pub struct RolloutView {
     pub draining: Vec<DrainingView>,
     /// How it ended; absent while it is under way.
     pub end: Option<EndView>,
+    /// The watch over its canary, since that has become stable; absent where there is none.
+    #[serde(default)]
+    pub watch: Option<super::watch::WatchView>,
     /// 1 - the chance of ever rolling back a canary that is within its gates, in percent.
     pub confidence: f64,
     /// When this was read.
