@@ -107,6 +107,7 @@ export function actionSign(action: string): Sign {
         case "rolled_back":
             return sign(word, "bad", "back");
         case "check_failed":
+        case "watch_breached":
             return sign(word, "bad", "cross");
         case "hold_set":
             return sign(word, "warn", "pause");
