@@ -97,7 +97,7 @@ async fn compare(args: &DiffArgs) -> Result<Difference, Told> {
     };
     let Some(published) = published else { return Ok(difference) };
     difference.against = Some(published.summary.version.clone());
-    let before = published.content.and_then(|content| Pack::from_value(content).ok());
+    let before = published.content.and_then(|content| Pack::stored_value(content).ok());
     difference.content = match (&before, pack) {
         (Some(before), Some(after)) => before.diff(after).iter().map(ContentChange::from).collect(),
         (None, None) => Vec::new(),

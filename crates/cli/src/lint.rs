@@ -22,8 +22,11 @@ use crate::traffic::TrafficArgs;
 #[derive(Debug, clap::Args)]
 pub(crate) struct LintArgs {
     /// Manifests (YAML or JSON) or pack files; `-` is standard input
-    #[arg(long = "file", short = 'f', required = true, num_args = 1.., value_name = "FILE")]
+    #[arg(value_name = "FILE", required_unless_present = "named")]
     files: Vec<PathBuf>,
+    /// The same, as the other commands take it
+    #[arg(id = "named", long = "file", short = 'f', num_args = 1.., value_name = "FILE")]
+    named: Vec<PathBuf>,
     /// Settings of the server, for the providers that packs may name
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
@@ -82,13 +85,14 @@ struct Report {
 /// Lints the files; fails when one of them has an error.
 pub(crate) async fn run(args: &LintArgs) -> anyhow::Result<Exit> {
     let mut problems = Vec::new();
+    let files: Vec<&PathBuf> = args.files.iter().chain(&args.named).collect();
     let known = match &args.settings {
         Some(path) => Some(provider_names(&read_text(path)?).map_err(|message| {
             Told::new(format!("could not read the providers of {}: {message}", path.display()))
         })?),
         None => None,
     };
-    for file in &args.files {
+    for file in &files {
         let findings = examine(file)?;
         problems.extend(findings.details);
         if let Some(loaded) = &findings.loaded {
@@ -105,7 +109,7 @@ pub(crate) async fn run(args: &LintArgs) -> anyhow::Result<Exit> {
     }
     let count = |severity| problems.iter().filter(|problem: &&Detail| problem.severity == severity).count();
     let report = Report { errors: count(Severity::Error), warnings: count(Severity::Warning), problems };
-    args.output.print(&report, |report| table(report, args.files.len()))?;
+    args.output.print(&report, |report| table(report, files.len()))?;
     Ok(if report.errors > 0 { Exit::Failed } else { Exit::Done })
 }
 

@@ -11,6 +11,7 @@ mod diff;
 mod examples_of_pipelines;
 mod explain;
 mod exposure;
+mod import;
 mod init;
 mod junit;
 mod key;
@@ -56,6 +57,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
     Init(init::InitArgs),
+    Import(import::ImportArgs),
     Render(render::RenderArgs),
     Lint(lint::LintArgs),
     Schema(schema::SchemaArgs),
@@ -122,6 +124,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::run(&args).await,
         Command::Serve(args) => serve::run(&args).await,
         Command::Init(args) => init::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Render(args) => render::run(&args).await,
         Command::Lint(args) => lint::run(&args).await,
         Command::Check(args) => check::run(&args).await,

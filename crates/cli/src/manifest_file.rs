@@ -11,7 +11,8 @@ use serin_core::lint::{Lint, lint, lint_tools};
 use serin_core::manifest::{At, Node, Value as NodeValue};
 use serin_core::parse::{self, PackSource};
 use serin_core::plan::Plan;
-use serin_core::prompt::{Pack, PackProblem};
+use serin_core::prompt::{Pack, PackProblem, Places};
+use serin_server::tool_schema;
 
 use crate::told::{Detail, Severity, Told};
 
@@ -140,8 +141,8 @@ impl Source<'_> {
         Detail { rule: Some(lint.rule), ..detail }
     }
 
-    fn of_pack(&self, severity: Severity, problem: &PackProblem) -> Detail {
-        let at = place_of(self.text, &problem.json_path);
+    fn of_pack(&self, places: &Places, severity: Severity, problem: &PackProblem) -> Detail {
+        let at = places.at(&problem.json_path);
         self.detail(severity, &problem.json_path, at, &problem.message, problem.hint.as_deref())
     }
 }
@@ -200,10 +201,18 @@ pub(crate) fn wrong_provider(path: &Path, named: &ProviderName, hint: &str) -> R
     Ok(source.detail(Severity::Error, IN_PACK, at, &message, Some(hint)))
 }
 
-/// Whether a document is a PromptPack file and no manifest.
+/// Whether a document is a PromptPack file and no manifest; also one whose JSON is broken.
 fn is_pack(text: &str) -> bool {
-    serde_json::from_str::<Value>(text)
-        .is_ok_and(|json| json.get("prompts").is_some() && json.get("kind").is_none())
+    match serde_json::from_str::<Value>(text) {
+        Ok(json) => {
+            let has = |field| json.get(field).is_some();
+            (has("prompts") || has("template_engine")) && !has("kind")
+        }
+        Err(_) => {
+            let has = |field: &str| text.contains(&format!("\"{field}\""));
+            text.trim_start().starts_with('{') && has("prompts") && !has("kind")
+        }
+    }
 }
 
 /// Looks over a manifest with its prompts, or a pack file on its own.
@@ -237,17 +246,35 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Told> {
     }
 }
 
+/// A pack whose tools have schemas that can be used.
+fn with_schemas(pack: Result<Pack, Vec<PackProblem>>) -> Result<Pack, Vec<PackProblem>> {
+    let pack = pack?;
+    let problems = tool_schema::problems(&pack);
+    if problems.is_empty() { Ok(pack) } else { Err(problems) }
+}
+
 /// Reads a pack file; the details hold its problems, or else its notes.
 fn examine_pack(source: &Source<'_>) -> (Option<Pack>, Vec<Detail>) {
-    match Pack::parse(source.text) {
-        Ok(pack) => {
-            let notes = pack.notes().iter().map(|note| source.of_pack(Severity::Warning, note)).collect();
-            (Some(pack), notes)
-        }
-        Err(problems) => {
-            (None, problems.iter().map(|problem| source.of_pack(Severity::Error, problem)).collect())
-        }
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(source.text) {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let at = At { line: number(error.line()), column: number(error.column()) };
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or_default();
+        let told = format!("the pack is no JSON: {message}");
+        return (None, vec![source.detail(Severity::Error, "", at, &told, None)]);
     }
+    let places = Places::of(source.text);
+    let (pack, severity, found) = match with_schemas(Pack::parse(source.text)) {
+        Ok(pack) => {
+            let notes = pack.notes().to_vec();
+            (Some(pack), Severity::Warning, notes)
+        }
+        Err(problems) => (None, Severity::Error, problems),
+    };
+    let mut details: Vec<Detail> =
+        found.iter().map(|problem| source.of_pack(&places, severity, problem)).collect();
+    details.sort_by_key(|detail| (detail.line, detail.column));
+    (pack, details)
 }
 
 fn examine_manifest(path: &Path, source: &Source<'_>) -> Findings {
@@ -269,7 +296,7 @@ fn examine_manifest(path: &Path, source: &Source<'_>) -> Findings {
     let mut json = parse::to_json(source.text).expect("a manifest that parses is readable");
     let (pack, pack_text) = match parsed.source {
         None => (None, None),
-        Some(PackSource::Inline(value)) => match Pack::from_value(value) {
+        Some(PackSource::Inline(value)) => match with_schemas(Pack::from_value(value)) {
             Ok(pack) => (Some(pack), Some(PackText { written: text.clone(), prefix: "spec.source.inline." })),
             Err(problems) => {
                 let within = |problem: &PackProblem| {

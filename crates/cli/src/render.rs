@@ -25,6 +25,9 @@ pub(crate) struct RenderArgs {
     /// Which version of a pack on the server; stable when left out
     #[arg(long, value_name = "VERSION")]
     pack_version: Option<String>,
+    /// The model that is asked, where a prompt is different for some models
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
     #[command(flatten)]
     output: OutputFlag,
     #[command(flatten)]
@@ -47,17 +50,24 @@ pub(crate) async fn run(args: &RenderArgs) -> anyhow::Result<Exit> {
         None => only_prompt(&pack)?,
     };
     let values = values(&pack, &prompt, &args.variables)?;
-    let rendered = pack.render(&prompt, &values).map_err(|error| refused(&error, args))?;
+    let rendered =
+        pack.render(&prompt, args.model.as_deref(), &values).map_err(|error| refused(&error, args))?;
     match args.output.output {
         Output::Table => anstream::println!("{}", rendered.system),
         Output::Json | Output::Yaml => {
-            let answer = serde_json::json!({
+            let mut answer = serde_json::json!({
                 "pack": pack.id().to_string(),
                 "version": pack.version().to_string(),
                 "prompt": rendered.prompt.to_string(),
                 "system": rendered.system,
                 "parameters": rendered.parameters,
             });
+            if let Some(model) = rendered.model {
+                answer["model"] = model.into();
+            }
+            if !rendered.tools.is_empty() {
+                answer["tools"] = rendered.tools.iter().map(|tool| serde_json::json!(**tool)).collect();
+            }
             args.output.print(&answer, ToString::to_string)?;
         }
     }
@@ -83,7 +93,7 @@ async fn find(args: &RenderArgs) -> anyhow::Result<(Pack, Option<String>)> {
         return Err(told.hint("name a file and a prompt in it: support.pack.json/support").into());
     }
     let content = Client::new(&args.server)?.pack_content(before, args.pack_version.as_deref()).await?;
-    let pack = Pack::from_value(content)
+    let pack = Pack::stored_value(content)
         .map_err(|problems| Told::new(format!("the server's pack cannot be rendered: {}", problems[0])))?;
     Ok((pack, prompt))
 }

@@ -89,6 +89,53 @@ async fn lint_shows_warnings_and_passes() {
 }
 
 #[tokio::test]
+async fn an_import_writes_a_pack_that_lint_accepts_and_names_what_was_lost() {
+    let place = Place::empty();
+    place.write(
+        "greeting.j2",
+        "Hello {{ name | default('you') }}.\n{% if vip %}Be quick.{% endif %} {{ user.city }}\n",
+    );
+    let ran = place.run("import greeting.j2").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    insta::assert_snapshot!("import_jinja", ran.shown());
+    let linted = place.run("lint greeting-1.0.0.pack.json").await;
+    assert_eq!(linted.code, 0, "{linted:?}");
+    let rendered = place.run("render greeting-1.0.0.pack.json --var user_city=Bonn").await;
+    assert_eq!(rendered.out.trim(), "Hello you.\nBe quick. Bonn", "{rendered:?}");
+    let again = place.run("import greeting.j2").await;
+    assert_eq!(again.code, 1, "nothing is overwritten: {again:?}");
+    let strict = place.run("import greeting.j2 --strict --to other.pack.json").await;
+    assert_eq!(strict.code, 1, "{strict:?}");
+    assert_eq!(place.run("lint other.pack.json").await.code, 1, "nothing was written");
+    place.write("empty.json", "{}");
+    assert_eq!(place.run("import empty.json").await.code, 1);
+}
+
+#[tokio::test]
+async fn lint_of_a_pack_tells_everything_at_once_with_its_line_and_column() {
+    let place = Place::empty();
+    let pack = r#"{
+  "id": "support", "name": "Support", "version": "1.0.0",
+	"template_engine": {"version": "v1", "syntax": "{{variable}}"},
+  "prompts": {"p": {
+    "id": "p", "name": "P", "version": "1.0.0", "system_template": "Hi {{nmae}}.",
+    "variables": [{"name": "name", "type": "strng", "required": true}],
+    "model_overrides": {"gpt-4.1": {"parameters": {"temperature": 9}}},
+    "model_overrides": {"gpt-4.1": {"parameters": {"temperature": 7}}},
+    "tools": ["find"]
+  }}
+}"#;
+    place.write("bad.pack.json", pack);
+    let ran = place.run("lint bad.pack.json").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    insta::assert_snapshot!("lint_pack", ran.shown());
+    place.write("broken.pack.json", &pack.replace("],", "]"));
+    let ran = place.run("lint broken.pack.json").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    insta::assert_snapshot!("lint_pack_broken", ran.shown());
+}
+
+#[tokio::test]
 async fn a_mistake_in_the_pack_is_shown_in_the_pack_and_in_the_manifest() {
     let place = Place::empty();
     place.publishable("2.0.0");

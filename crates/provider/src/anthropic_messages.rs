@@ -1,16 +1,15 @@
 //! `POST /v1/messages`: Anthropic's Messages protocol.
 
-use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::answer::{self, Answer, Content, Fate, Plan, Question, REFUSAL_TEXT};
-use crate::body::AnswerBody;
-use crate::conversation::{Conversation, missing, object, text_of};
-use crate::draw::Draw;
+use crate::answer::{self, Content, REFUSAL_TEXT};
+use crate::conversation::{Conversation, missing, text_of};
 use crate::error::{ApiError, Dialect};
-use crate::script::{Behaviour, Script};
+use crate::exchange::{self, Exchange, Speech};
+use crate::script::Script;
 use crate::stand_in::StandIn;
 use crate::wire::{self, EventWriter, for_each_piece};
 
@@ -18,51 +17,30 @@ const DIALECT: Dialect = Dialect::Anthropic;
 
 /// Answers a request for a message.
 pub(crate) async fn messages(State(stand_in): State<StandIn>, request: Request) -> Response {
-    let ticket = stand_in.admit(&request);
-    let script = stand_in.script();
-    let received = match stand_in.receive(request, &script, DIALECT).await {
-        Ok(received) => received,
-        Err(error) => return error.into_response(ticket),
-    };
-    let number = stand_in.next_chat();
-    let read = object(&received.body, DIALECT).and_then(|body| {
-        if !received.headers.contains_key("anthropic-version") {
+    exchange::answer::<Messages>(stand_in, request).await
+}
+
+struct Messages;
+
+impl Speech for Messages {
+    const DIALECT: Dialect = DIALECT;
+    const LIMIT: &'static str = "max_tokens";
+
+    fn read(headers: &HeaderMap, body: &Value, script: &Script) -> Result<Conversation, ApiError> {
+        if !headers.contains_key("anthropic-version") {
             let message = "anthropic-version: header is required";
             return Err(ApiError::invalid_request(DIALECT, message, None, None));
         }
-        let conversation = conversation(&body, &script)?;
-        let inline = wire::inline_behaviour(&received.headers, DIALECT)?;
-        Ok((body, conversation, inline))
-    });
-    let (body, conversation, inline) = match read {
-        Ok(read) => read,
-        Err(error) => return error.into_response(ticket),
-    };
-    let Conversation { system, user, model, .. } = &conversation;
-    let behaviour = inline.as_ref().unwrap_or_else(|| script.behaviour_for(system, user, model));
-    let draw = wire::draw_for(&received.headers, &script, number);
-    let question = Question {
-        user,
-        answers_tool: conversation.answers_tool,
-        stream: conversation.stream,
-        output_tokens_max: body["max_tokens"].as_u64().and_then(|most| u32::try_from(most).ok()),
-    };
-    let Plan { latency, fate } = answer::plan(behaviour, &question, draw);
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
+        conversation(body, script)
     }
-    match fate {
-        Fate::Drop => Response::new(Body::new(AnswerBody::nothing(ticket))),
-        Fate::Fail(failure) => ApiError::scripted(DIALECT, failure).into_response(ticket),
-        Fate::Answer(answer) => {
-            let reply = Reply { conversation: &conversation, answer: &answer, draw, behaviour };
-            if conversation.stream {
-                wire::stream(ticket, DIALECT, reply.events(), &answer, behaviour)
-            } else {
-                let json = reply.message(&reply.content(), Some(reply.stop_reason()), answer.output_tokens);
-                wire::whole(ticket, DIALECT, json.to_string().into_bytes(), &answer, behaviour)
-            }
-        }
+
+    fn whole(exchange: &Exchange<'_>) -> Value {
+        let reply = Reply(exchange);
+        reply.message(&reply.content(), Some(reply.stop_reason()), exchange.answer.output_tokens)
+    }
+
+    fn events(exchange: &Exchange<'_>) -> wire::Events {
+        Reply(exchange).events()
     }
 }
 
@@ -96,17 +74,12 @@ fn conversation(body: &Value, script: &Script) -> Result<Conversation, ApiError>
     Ok(conversation)
 }
 
-/// An answer with everything that its wire form shows.
-struct Reply<'a> {
-    conversation: &'a Conversation,
-    answer: &'a Answer<'a>,
-    draw: Draw,
-    behaviour: &'a Behaviour,
-}
+/// An answer as its protocol writes it.
+struct Reply<'a>(&'a Exchange<'a>);
 
 impl Reply<'_> {
     fn stop_reason(&self) -> &'static str {
-        match &self.answer.content {
+        match &self.0.answer.content {
             Content::Text { cut: true, .. } => "max_tokens",
             Content::Text { cut: false, .. } => "end_turn",
             Content::Refusal | Content::Filtered => "refusal",
@@ -115,7 +88,7 @@ impl Reply<'_> {
     }
 
     fn content(&self) -> Value {
-        match &self.answer.content {
+        match &self.0.answer.content {
             Content::Text { text, .. } if text.is_empty() => json!([]),
             Content::Text { text, .. } => json!([{"type": "text", "text": text}]),
             Content::Refusal => json!([{"type": "text", "text": REFUSAL_TEXT}]),
@@ -128,16 +101,16 @@ impl Reply<'_> {
     }
 
     fn call(&self, index: usize, name: &str, input: Value) -> Value {
-        let id = self.draw.identifier("toolu_", index as u64 + 1, 24);
+        let id = self.0.draw.identifier("toolu_", index as u64 + 1, 24);
         json!({"type": "tool_use", "id": id, "name": name, "input": input})
     }
 
     fn message(&self, content: &Value, stop_reason: Option<&str>, output_tokens: u64) -> Value {
-        let all = self.conversation.prompt_tokens;
-        let cached = answer::cached(all, self.behaviour);
+        let all = self.0.conversation.prompt_tokens;
+        let cached = answer::cached(all, self.0.behaviour);
         json!({
-            "id": self.draw.identifier("msg_", 0, 24), "type": "message", "role": "assistant",
-            "model": self.conversation.model, "content": content,
+            "id": self.0.draw.identifier("msg_", 0, 24), "type": "message", "role": "assistant",
+            "model": self.0.conversation.model, "content": content,
             "stop_reason": stop_reason, "stop_sequence": null,
             "usage": {
                 "input_tokens": all - cached, "cache_creation_input_tokens": 0,
@@ -147,7 +120,7 @@ impl Reply<'_> {
     }
 
     fn events(&self) -> wire::Events {
-        let n_chunks = usize::from(self.behaviour.chunks.get());
+        let n_chunks = usize::from(self.0.behaviour.chunks.get());
         let mut events = EventWriter::with_capacity(n_chunks + 8, 160);
         let mut event = |fields: Value| {
             let kind = fields["type"].as_str().expect("every event here has a type").to_owned();
@@ -165,7 +138,7 @@ impl Reply<'_> {
             });
             event(json!({"type": "content_block_stop", "index": 0}));
         };
-        match &self.answer.content {
+        match &self.0.answer.content {
             Content::Text { text, .. } if text.is_empty() => {}
             Content::Text { text, .. } => say(text, &mut event),
             Content::Refusal => say(REFUSAL_TEXT, &mut event),
@@ -186,10 +159,10 @@ impl Reply<'_> {
             }
         }
         let end = json!({"stop_reason": self.stop_reason(), "stop_sequence": null});
-        let usage = json!({"output_tokens": self.answer.output_tokens});
+        let usage = json!({"output_tokens": self.0.answer.output_tokens});
         event(json!({"type": "message_delta", "delta": end, "usage": usage}));
         event(json!({"type": "message_stop"}));
-        events.into_events(self.answer.interruption.as_ref(), DIALECT)
+        events.into_events(self.0.answer.interruption.as_ref(), DIALECT)
     }
 }
 

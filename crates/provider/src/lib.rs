@@ -32,6 +32,7 @@ mod body;
 mod conversation;
 mod draw;
 mod error;
+mod exchange;
 mod openai_chat;
 mod openai_responses;
 mod openai_rest;

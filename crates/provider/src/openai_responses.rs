@@ -2,18 +2,17 @@
 //!
 //! Nothing is stored: a `previous_response_id` is taken as said when it looks like one.
 
-use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::answer::{self, Answer, Content, Fate, Plan, Question, REFUSAL_TEXT};
-use crate::body::AnswerBody;
-use crate::conversation::{Conversation, missing, object, text_of};
-use crate::draw::Draw;
+use crate::answer::{self, Content, REFUSAL_TEXT};
+use crate::conversation::{Conversation, missing, text_of};
 use crate::error::{ApiError, Dialect};
+use crate::exchange::{self, Exchange, Speech};
 use crate::openai_chat::unix_seconds;
-use crate::script::{Behaviour, Script};
+use crate::script::Script;
 use crate::stand_in::StandIn;
 use crate::wire::{self, EventWriter, for_each_piece};
 
@@ -21,47 +20,26 @@ const DIALECT: Dialect = Dialect::OpenAiEvents;
 
 /// Answers a request for a response.
 pub(crate) async fn responses(State(stand_in): State<StandIn>, request: Request) -> Response {
-    let ticket = stand_in.admit(&request);
-    let script = stand_in.script();
-    let received = match stand_in.receive(request, &script, DIALECT).await {
-        Ok(received) => received,
-        Err(error) => return error.into_response(ticket),
-    };
-    let number = stand_in.next_chat();
-    let read = object(&received.body, DIALECT).and_then(|body| {
-        let conversation = conversation(&body, &script)?;
-        let inline = wire::inline_behaviour(&received.headers, DIALECT)?;
-        Ok((body, conversation, inline))
-    });
-    let (body, conversation, inline) = match read {
-        Ok(read) => read,
-        Err(error) => return error.into_response(ticket),
-    };
-    let Conversation { system, user, model, .. } = &conversation;
-    let behaviour = inline.as_ref().unwrap_or_else(|| script.behaviour_for(system, user, model));
-    let draw = wire::draw_for(&received.headers, &script, number);
-    let question = Question {
-        user,
-        answers_tool: conversation.answers_tool,
-        stream: conversation.stream,
-        output_tokens_max: body["max_output_tokens"].as_u64().and_then(|most| u32::try_from(most).ok()),
-    };
-    let Plan { latency, fate } = answer::plan(behaviour, &question, draw);
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
+    exchange::answer::<Responses>(stand_in, request).await
+}
+
+struct Responses;
+
+impl Speech for Responses {
+    const DIALECT: Dialect = DIALECT;
+    const LIMIT: &'static str = "max_output_tokens";
+
+    fn read(_: &HeaderMap, body: &Value, script: &Script) -> Result<Conversation, ApiError> {
+        conversation(body, script)
     }
-    match fate {
-        Fate::Drop => Response::new(Body::new(AnswerBody::nothing(ticket))),
-        Fate::Fail(failure) => ApiError::scripted(DIALECT, failure).into_response(ticket),
-        Fate::Answer(answer) => {
-            let reply = Reply { body: &body, conversation: &conversation, answer: &answer, draw, behaviour };
-            if conversation.stream {
-                wire::stream(ticket, DIALECT, reply.events(), &answer, behaviour)
-            } else {
-                let json = reply.response(reply.status(), &reply.output()).to_string();
-                wire::whole(ticket, DIALECT, json.into_bytes(), &answer, behaviour)
-            }
-        }
+
+    fn whole(exchange: &Exchange<'_>) -> Value {
+        let reply = Reply(exchange);
+        reply.response(reply.status(), &reply.output())
+    }
+
+    fn events(exchange: &Exchange<'_>) -> wire::Events {
+        Reply(exchange).events()
     }
 }
 
@@ -101,22 +79,16 @@ fn add(conversation: &mut Conversation, item: &Value) {
     }
 }
 
-/// An answer with everything that its wire form shows.
-struct Reply<'a> {
-    body: &'a Value,
-    conversation: &'a Conversation,
-    answer: &'a Answer<'a>,
-    draw: Draw,
-    behaviour: &'a Behaviour,
-}
+/// An answer as its protocol writes it.
+struct Reply<'a>(&'a Exchange<'a>);
 
 impl Reply<'_> {
     fn id(&self, prefix: &str, variant: u64) -> String {
-        self.draw.identifier(prefix, variant, 48)
+        self.0.draw.identifier(prefix, variant, 48)
     }
 
     fn status(&self) -> &'static str {
-        match &self.answer.content {
+        match &self.0.answer.content {
             Content::Text { cut: true, .. } | Content::Filtered => "incomplete",
             Content::Text { cut: false, .. } | Content::Refusal | Content::ToolCalls(_) => "completed",
         }
@@ -124,7 +96,7 @@ impl Reply<'_> {
 
     fn output(&self) -> Value {
         let message = |parts: Value| json!([{"type": "message", "id": self.id("msg_", 1), "status": self.status(), "role": "assistant", "content": parts}]);
-        match &self.answer.content {
+        match &self.0.answer.content {
             Content::Text { text, .. } => message(json!([text_part(text)])),
             Content::Refusal => message(json!([{"type": "refusal", "refusal": REFUSAL_TEXT}])),
             Content::Filtered => json!([]),
@@ -138,16 +110,16 @@ impl Reply<'_> {
     fn call(&self, index: usize, name: &str, arguments: &str) -> Value {
         let number = index as u64 + 1;
         json!({
-            "type": "function_call", "id": self.id("fc_", number), "call_id": self.draw.identifier("call_", number, 24),
+            "type": "function_call", "id": self.id("fc_", number), "call_id": self.0.draw.identifier("call_", number, 24),
             "name": name, "arguments": arguments, "status": "completed",
         })
     }
 
     /// The response object around some output; a finished one has its usage.
     fn response(&self, status: &str, output: &Value) -> Value {
-        let Conversation { prompt_tokens, model, .. } = self.conversation;
-        let output_tokens = self.answer.output_tokens;
-        let reason = match &self.answer.content {
+        let Conversation { prompt_tokens, model, .. } = self.0.conversation;
+        let output_tokens = self.0.answer.output_tokens;
+        let reason = match &self.0.answer.content {
             Content::Filtered => "content_filter",
             Content::Text { .. } | Content::Refusal | Content::ToolCalls(_) => "max_output_tokens",
         };
@@ -155,23 +127,23 @@ impl Reply<'_> {
         let usage = (status != "in_progress").then(|| {
             json!({
                 "input_tokens": prompt_tokens,
-                "input_tokens_details": {"cached_tokens": answer::cached(*prompt_tokens, self.behaviour)},
+                "input_tokens_details": {"cached_tokens": answer::cached(*prompt_tokens, self.0.behaviour)},
                 "output_tokens": output_tokens,
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": prompt_tokens + output_tokens,
             })
         });
-        let conversation = match &self.body["conversation"] {
+        let conversation = match &self.0.body["conversation"] {
             Value::String(id) => json!({"id": id}),
             other => other.clone(),
         };
-        let tools = self.body["tools"].as_array().cloned().unwrap_or_default();
+        let tools = self.0.body["tools"].as_array().cloned().unwrap_or_default();
         json!({
             "id": self.id("resp_", 0), "object": "response", "created_at": unix_seconds(), "status": status,
             "background": false, "error": null, "incomplete_details": incomplete,
-            "instructions": self.body["instructions"], "max_output_tokens": self.body["max_output_tokens"],
+            "instructions": self.0.body["instructions"], "max_output_tokens": self.0.body["max_output_tokens"],
             "model": model, "output": output, "parallel_tool_calls": true,
-            "previous_response_id": self.body["previous_response_id"], "conversation": conversation,
+            "previous_response_id": self.0.body["previous_response_id"], "conversation": conversation,
             "reasoning": {"effort": null, "summary": null}, "store": true, "temperature": 1.0,
             "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": tools, "top_p": 1.0,
             "truncation": "disabled", "usage": usage, "user": null, "metadata": {},
@@ -179,12 +151,12 @@ impl Reply<'_> {
     }
 
     fn events(&self) -> wire::Events {
-        let n_chunks = usize::from(self.behaviour.chunks.get());
+        let n_chunks = usize::from(self.0.behaviour.chunks.get());
         let mut writer = Writer { events: EventWriter::with_capacity(n_chunks + 10, 320), sequence: 0 };
         let begun = self.response("in_progress", &json!([]));
         writer.event("response.created", json!({"response": begun}));
         writer.event("response.in_progress", json!({"response": begun}));
-        match &self.answer.content {
+        match &self.0.answer.content {
             Content::Text { text, .. } => self.message(&mut writer, text, "output_text", n_chunks),
             Content::Refusal => self.message(&mut writer, REFUSAL_TEXT, "refusal", n_chunks),
             Content::Filtered => {}
@@ -196,7 +168,7 @@ impl Reply<'_> {
         }
         let end = self.response(self.status(), &self.output());
         writer.event(&format!("response.{}", self.status()), json!({"response": end}));
-        writer.events.into_events(self.answer.interruption.as_ref(), DIALECT)
+        writer.events.into_events(self.0.answer.interruption.as_ref(), DIALECT)
     }
 
     fn message(&self, writer: &mut Writer, text: &str, kind: &str, n_chunks: usize) {

@@ -20,4 +20,5 @@ pub mod signal;
 pub mod snapshot;
 pub mod store;
 pub mod telemetry;
+pub mod tool_schema;
 pub mod trust;

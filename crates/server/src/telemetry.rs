@@ -189,6 +189,11 @@ fn gateway(registry: &mut Registry, counts: &GatewayCounts) {
             &counts.parameters_left_out,
         ),
         (
+            "tools_left_out",
+            "Tools of packs that were not added to requests with functions in the old form",
+            &counts.tools_left_out,
+        ),
+        (
             "history_without_session",
             "Requests that bring a history and no session; these may change versions between turns",
             &counts.history_without_session,

@@ -12,8 +12,9 @@ pub fn lint_tools(plan: &Plan, stable: &Pack, canary: &Pack) -> Vec<Lint> {
     for (name, before) in stable.prompts() {
         // A prompt that is gone cannot be asked for; `serin diff` shows that.
         let Some(now) = canary.prompts().get(name) else { continue };
+        let is_removed = |name: &&str| now.tools.iter().all(|tool| tool.name != *name);
         let removed: Vec<&str> =
-            before.tools.iter().filter(|tool| !now.tools.contains(tool)).map(String::as_str).collect();
+            before.tools.iter().map(|tool| tool.name.as_str()).filter(is_removed).collect();
         if removed.is_empty() {
             continue;
         }

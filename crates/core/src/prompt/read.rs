@@ -1,21 +1,27 @@
-//! Reading a PromptPack: what is needed is checked, the rest is noted.
+//! Reading a PromptPack: everything about prompts is checked, what Serin does not use is noted.
+
+mod checks;
+mod models;
+mod tools;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::checks::{CheckKind, DeclaredCheck};
+use super::place::member;
 use super::template::{self, Fragments, Piece};
-use super::variable::{Unfit, Validation, Variable, VariableType, pattern, type_of};
-use super::{Pack, PackProblem, Prompt};
+use super::tools::Tool;
+use super::variable::{Variable, type_of};
+use super::{Body, Pack, PackProblem, Prompt};
 use crate::ids::{PackName, PromptName, ProviderName, Version};
 use crate::metric::nearest;
 
 /// The most prompts of a pack.
 const MOST_PROMPTS: usize = 200;
-
-/// The most variables of a prompt.
-const MOST_VARIABLES: usize = 200;
 
 const PACK_FIELDS: &[&str] = &[
     "$schema",
@@ -57,45 +63,38 @@ const PROMPT_FIELDS: &[&str] = &[
 ];
 
 /// Fields of a prompt that change what happens elsewhere and not in Serin.
-const PROMPT_UNUSED: &[&str] =
-    &["tool_policy", "pipeline", "validators", "evals", "model_overrides", "media"];
+const PROMPT_UNUSED: &[&str] = &["pipeline", "media"];
 
-const VARIABLE_FIELDS: &[&str] =
-    &["name", "type", "required", "default", "description", "example", "validation", "binding"];
-
-const VALIDATION_FIELDS: &[&str] = &["pattern", "min_length", "max_length", "minimum", "maximum", "enum"];
-
-/// Parameters with their least and largest value.
-const PARAMETERS: [(&str, f64, f64); 6] = [
-    ("temperature", 0.0, 2.0),
-    ("max_tokens", 1.0, f64::INFINITY),
-    ("top_p", 0.0, 1.0),
-    ("top_k", 1.0, f64::INFINITY),
-    ("frequency_penalty", -2.0, 2.0),
-    ("presence_penalty", -2.0, 2.0),
-];
-
-/// Parameters that must be whole numbers.
-const WHOLE: [&str; 2] = ["max_tokens", "top_k"];
+/// How much is asked of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rigour {
+    /// It keeps to its format: what is written now is held to what is known now.
+    Strict,
+    /// Its prompts can be rendered: what was published once is never refused later.
+    Stored,
+}
 
 /// Reads a pack.
-pub(super) fn pack(raw: Value) -> Result<Pack, Vec<PackProblem>> {
-    let mut reader = Reader::default();
+pub(super) fn pack(raw: Value, rigour: Rigour) -> Result<Pack, Vec<PackProblem>> {
+    let mut reader =
+        Reader { rigour, problems: Vec::new(), notes: Vec::new(), provider: None, checks: Vec::new() };
     match reader.pack(&raw) {
         Some(parts) if reader.problems.is_empty() => {
-            let (id, title, version, prompts) = parts;
-            Ok(Pack { id, title, version, prompts, provider: reader.provider, notes: reader.notes, raw })
+            let Parts { id, title, version, model, prompts } = parts;
+            let Reader { notes, checks, provider, .. } = reader;
+            Ok(Pack { id, title, version, model, prompts, provider, checks, notes, raw })
         }
         Some(_) | None => Err(reader.problems),
     }
 }
 
 /// What has been found so far.
-#[derive(Default)]
 struct Reader {
+    rigour: Rigour,
     problems: Vec<PackProblem>,
     notes: Vec<PackProblem>,
     provider: Option<ProviderName>,
+    checks: Vec<DeclaredCheck>,
 }
 
 /// An object and where it stands.
@@ -106,11 +105,24 @@ struct Object<'a> {
 
 impl Object<'_> {
     fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        member(&self.path, name)
     }
 }
 
-type Parts = (PackName, String, Version, BTreeMap<PromptName, Prompt>);
+/// What is read of a pack.
+struct Parts {
+    id: PackName,
+    title: String,
+    version: Version,
+    model: Option<String>,
+    prompts: BTreeMap<PromptName, Prompt>,
+}
+
+/// What the prompts of a pack share.
+struct Shared<'a> {
+    fragments: Fragments<'a>,
+    tools: BTreeMap<&'a str, Option<Arc<Tool>>>,
+}
 
 impl Reader {
     fn problem(&mut self, path: &str, message: impl Display, hint: Option<String>) {
@@ -119,6 +131,25 @@ impl Reader {
 
     fn note(&mut self, path: &str, message: &str, hint: Option<String>) {
         self.notes.push(PackProblem { json_path: path.to_owned(), message: message.to_owned(), hint });
+    }
+
+    /// A problem with what a pack can be rendered without.
+    fn flaw(&mut self, path: &str, message: impl Display, hint: Option<String>) {
+        match self.rigour {
+            Rigour::Strict => self.problem(path, message, hint),
+            Rigour::Stored => self.note(path, &message.to_string(), hint),
+        }
+    }
+
+    /// Reads what a pack can be rendered without: its problems are flaws.
+    fn leniently<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let known = self.problems.len();
+        let value = read(self);
+        match self.rigour {
+            Rigour::Strict => {}
+            Rigour::Stored => self.notes.extend(self.problems.drain(known..)),
+        }
+        value
     }
 
     fn pack(&mut self, raw: &Value) -> Option<Parts> {
@@ -130,8 +161,11 @@ impl Reader {
         self.template_engine(&object);
         self.provider = self.provider(&object);
 
+        let model = self.leniently(|reader| reader.model(&object));
         let fragments = self.fragments(&object);
-        let known_tools = object.fields.get("tools").and_then(Value::as_object);
+        let tools = self.leniently(|reader| reader.tools(&object));
+        let shared = Shared { fragments, tools };
+        self.leniently(|reader| reader.checks(&object, "evals", CheckKind::Eval));
         let mut prompts = BTreeMap::new();
         if let Some(listed) =
             self.required(&object, "prompts").and_then(|value| self.object("prompts", value))
@@ -146,15 +180,13 @@ impl Reader {
             for (name, value) in listed.fields.iter().take(MOST_PROMPTS) {
                 let path = listed.path_of(name);
                 let name = self.parsed(&path, PromptName::parse(name));
-                let prompt = self
-                    .object(&path, value)
-                    .and_then(|object| self.prompt(&object, &fragments, known_tools));
+                let prompt = self.object(&path, value).and_then(|object| self.prompt(&object, &shared));
                 if let (Some(name), Some(prompt)) = (name, prompt) {
                     prompts.insert(name, prompt);
                 }
             }
         }
-        Some((id?, title?, version?, prompts))
+        Some(Parts { id: id?, title: title?, version: version?, model, prompts })
     }
 
     fn template_engine(&mut self, pack: &Object<'_>) {
@@ -194,7 +226,7 @@ impl Reader {
         let mut fragments = Fragments::new();
         let listed = pack.fields.get("fragments").and_then(|value| self.object("fragments", value));
         for (name, value) in listed.iter().flat_map(|listed| listed.fields.iter()) {
-            let path = format!("fragments.{name}");
+            let path = member("fragments", name);
             let Some(text) = self.text(&path, value) else { continue };
             match template::tokens(text) {
                 Ok(tokens) => {
@@ -210,200 +242,55 @@ impl Reader {
         fragments
     }
 
-    fn prompt(
-        &mut self,
-        object: &Object<'_>,
-        fragments: &Fragments<'_>,
-        tools: Option<&Map<String, Value>>,
-    ) -> Option<Prompt> {
+    fn prompt(&mut self, object: &Object<'_>, shared: &Shared<'_>) -> Option<Prompt> {
         self.note_fields(object, PROMPT_FIELDS, PROMPT_UNUSED);
         self.required_text(object, "id");
         let title = self.required_text(object, "name").map(str::to_owned);
         let version = self.version(object);
         let variables = self.variables(object);
-        let path = object.path_of("system_template");
-        let pieces = self.required_text(object, "system_template").and_then(|text| {
-            match template::compile(text, &variables, fragments) {
-                Ok(pieces) => Some(pieces),
-                Err(refused) => {
-                    self.problem(&path, refused.message, refused.hint);
-                    None
-                }
-            }
+        let template = self.required_text(object, "system_template");
+        let pieces = template.and_then(|text| {
+            self.template(&object.path_of("system_template"), text, &variables, &shared.fragments)
         });
+        let parameters = self.parameters(object);
+        let models = match template {
+            Some(template) => self.leniently(|reader| {
+                reader.model_overrides(object, template, &parameters, &variables, &shared.fragments)
+            }),
+            None => BTreeMap::new(),
+        };
         for (index, variable) in variables.iter().enumerate() {
-            if pieces.as_ref().is_some_and(|pieces| !pieces.contains(&Piece::Variable(index))) {
+            let uses = |pieces: &[Piece]| pieces.contains(&Piece::Variable(index));
+            let is_used_by_model = models.values().any(|body: &Body| uses(&body.pieces));
+            if pieces.as_ref().is_some_and(|pieces| !uses(pieces)) && !is_used_by_model {
                 let path = format!("{}[{index}]", object.path_of("variables"));
                 self.note(&path, &format!("variable {} is not used by the template", variable.name), None);
             }
         }
-        let parameters = self.parameters(object);
-        let tools = self.tools(object, tools);
-        Some(Prompt { title: title?, version: version?, variables, parameters, tools, pieces: pieces? })
+        let policy = self.leniently(|reader| reader.tool_policy(object));
+        let tools = self.tools_of(object, &shared.tools, &policy);
+        self.leniently(|reader| {
+            reader.checks(object, "evals", CheckKind::Eval);
+            reader.checks(object, "validators", CheckKind::Validator);
+        });
+        let base = Body { pieces: pieces?, parameters };
+        Some(Prompt { title: title?, version: version?, variables, tools, policy, base, models })
     }
 
-    fn variables(&mut self, prompt: &Object<'_>) -> Vec<Variable> {
-        let path = prompt.path_of("variables");
-        let Some(value) = prompt.fields.get("variables") else { return Vec::new() };
-        let mut variables: Vec<Variable> = Vec::new();
-        for (index, item) in self.array(&path, value, MOST_VARIABLES).iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            let Some(variable) = self.object(&path, item).and_then(|object| self.variable(&object)) else {
-                continue;
-            };
-            if variables.iter().any(|earlier| earlier.name == variable.name) {
-                self.problem(&path, format!("variable {} is declared twice", variable.name), None);
-            }
-            variables.push(variable);
-        }
-        variables
-    }
-
-    fn variable(&mut self, object: &Object<'_>) -> Option<Variable> {
-        self.note_fields(object, VARIABLE_FIELDS, &["binding"]);
-        let name = self.required_text(object, "name").and_then(|name| {
-            let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if name.chars().all(fits) && !name.starts_with(|c: char| c.is_ascii_digit()) && name.len() <= 63 {
-                return Some(name.to_owned());
-            }
-            let message =
-                "a variable name holds 1 to 63 letters, digits or '_' and does not start with a digit";
-            self.problem(&object.path_of("name"), message, None);
-            None
-        });
-        let kind = self.required_text(object, "type").and_then(|kind| {
-            let known = VariableType::ALL.iter().find(|(name, _)| *name == kind);
-            if known.is_none() {
-                let names = VariableType::ALL.map(|(name, _)| name);
-                let hint = nearest(kind, names.into_iter()).map(|name| format!("did you mean `{name}`?"));
-                self.problem(
-                    &object.path_of("type"),
-                    format!("type {kind:?} is none of {}", names.join(", ")),
-                    hint,
-                );
-            }
-            known.map(|(_, kind)| *kind)
-        });
-        let required = self.required(object, "required").and_then(|value| match value.as_bool() {
-            Some(required) => Some(required),
-            None => {
-                self.wrong_type(&object.path_of("required"), "boolean", value);
+    fn template(
+        &mut self,
+        path: &str,
+        text: &str,
+        variables: &[Variable],
+        fragments: &Fragments<'_>,
+    ) -> Option<Vec<Piece>> {
+        match template::compile(text, variables, fragments) {
+            Ok(pieces) => Some(pieces),
+            Err(refused) => {
+                self.problem(path, refused.message, refused.hint);
                 None
             }
-        });
-        let validation = match object.fields.get("validation") {
-            Some(value) => self.validation(&object.path_of("validation"), value),
-            None => Validation::default(),
-        };
-        let default = object.fields.get("default").filter(|value| !value.is_null()).cloned();
-        let variable = Variable { name: name?, kind: kind?, required: required?, default, validation };
-        if let Some(default) = &variable.default {
-            let path = object.path_of("default");
-            if variable.required {
-                self.note(&path, "the default is never used, because the variable is required", None);
-            }
-            match variable.check(default) {
-                Ok(()) => {}
-                Err(Unfit::Type(_)) => self.wrong_type(&path, variable.kind.name(), default),
-                Err(Unfit::Rule(reason)) => self.problem(&path, format!("the default {reason}"), None),
-            }
         }
-        Some(variable)
-    }
-
-    fn validation(&mut self, path: &str, value: &Value) -> Validation {
-        let Some(object) = self.object(path, value) else { return Validation::default() };
-        self.note_fields(&object, VALIDATION_FIELDS, &[]);
-        let pattern = object.fields.get("pattern").and_then(|value| {
-            let path = object.path_of("pattern");
-            let text = self.text(&path, value)?;
-            self.parsed(&path, pattern(text))
-        });
-        let one_of =
-            object.fields.get("enum").map(|value| self.array(&object.path_of("enum"), value, 1_000).to_vec());
-        Validation {
-            pattern,
-            min_length: self.length(&object, "min_length"),
-            max_length: self.length(&object, "max_length"),
-            minimum: self.number(&object, "minimum"),
-            maximum: self.number(&object, "maximum"),
-            one_of,
-        }
-    }
-
-    fn length(&mut self, object: &Object<'_>, name: &str) -> Option<u64> {
-        let value = object.fields.get(name)?;
-        let length = value.as_u64();
-        if length.is_none() {
-            self.wrong_type(&object.path_of(name), "whole number", value);
-        }
-        length
-    }
-
-    fn number(&mut self, object: &Object<'_>, name: &str) -> Option<f64> {
-        let value = object.fields.get(name)?;
-        let number = value.as_f64();
-        if number.is_none() {
-            self.wrong_type(&object.path_of(name), "number", value);
-        }
-        number
-    }
-
-    fn parameters(&mut self, prompt: &Object<'_>) -> Map<String, Value> {
-        let path = prompt.path_of("parameters");
-        let Some(object) = prompt.fields.get("parameters").and_then(|value| self.object(&path, value)) else {
-            return Map::new();
-        };
-        let mut parameters = Map::new();
-        for (name, value) in object.fields.iter().filter(|(_, value)| !value.is_null()) {
-            let path = object.path_of(name);
-            let Some((_, least, most)) = PARAMETERS.iter().find(|(known, _, _)| known == name) else {
-                let hint = nearest(name, PARAMETERS.iter().map(|(known, _, _)| *known));
-                self.note(
-                    &path,
-                    "unknown parameter, sent as it stands",
-                    hint.map(|name| format!("did you mean `{name}`?")),
-                );
-                parameters.insert(name.clone(), value.clone());
-                continue;
-            };
-            let must_be_whole = WHOLE.contains(&name.as_str());
-            match value.as_f64() {
-                Some(_) if must_be_whole && value.as_u64().is_none() => {
-                    self.wrong_type(&path, "whole number", value)
-                }
-                Some(number) if number < *least || number > *most => {
-                    let range = if most.is_finite() {
-                        format!("{least} to {most}")
-                    } else {
-                        format!("{least} and more")
-                    };
-                    self.problem(&path, format!("{number} is outside {range}"), None);
-                }
-                Some(_) => {
-                    parameters.insert(name.clone(), value.clone());
-                }
-                None => self.wrong_type(&path, "number", value),
-            }
-        }
-        parameters
-    }
-
-    fn tools(&mut self, prompt: &Object<'_>, known: Option<&Map<String, Value>>) -> Vec<String> {
-        let path = prompt.path_of("tools");
-        let Some(value) = prompt.fields.get("tools") else { return Vec::new() };
-        let mut tools = Vec::new();
-        for (index, item) in self.array(&path, value, 1_000).iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            let Some(tool) = self.text(&path, item) else { continue };
-            if !known.is_some_and(|known| known.contains_key(tool)) {
-                let names = known.iter().flat_map(|known| known.keys()).map(String::as_str);
-                let hint = nearest(tool, names).map(|name| format!("did you mean `{name}`?"));
-                self.problem(&path, format!("tool {tool:?} is not in the pack's `tools`"), hint);
-            }
-            tools.push(tool.to_owned());
-        }
-        tools
     }
 
     fn version(&mut self, object: &Object<'_>) -> Option<Version> {

@@ -2,23 +2,30 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::template::Piece;
 use super::variable::{Unfit, shown};
-use super::{Pack, Prompt};
+use super::{Body, Pack, Prompt, Tool, ToolPolicy};
 use crate::ids::PromptName;
 
 /// A prompt as it goes to the model.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rendered {
+pub struct Rendered<'p> {
     /// Which prompt it is.
     pub prompt: PromptName,
     /// The system text.
     pub system: String,
+    /// The model that the version is made for; takes the place of the one that a request names.
+    pub model: Option<&'p str>,
     /// What the pack says about temperature, token limit and so on; fills in what a request leaves out.
-    pub parameters: serde_json::Map<String, Value>,
+    pub parameters: &'p serde_json::Map<String, Value>,
+    /// The tools that the prompt offers; added to those of a request.
+    pub tools: &'p [Arc<Tool>],
+    /// How tools may be used.
+    pub policy: &'p ToolPolicy,
 }
 
 /// Why a prompt was not rendered; values are never part of the message.
@@ -81,7 +88,9 @@ fn listed(names: &[String]) -> String {
 }
 
 impl Pack {
-    /// Renders a prompt with the values given for its variables.
+    /// Renders a prompt for a model with the values given for its variables.
+    ///
+    /// The model is the one that the request names; the one that the pack is made for comes before it.
     ///
     /// Values are data: `{{…}}` inside a value stays as it is. Optional variables without value and default
     /// are rendered as nothing.
@@ -91,8 +100,9 @@ impl Pack {
     pub fn render(
         &self,
         name: &PromptName,
+        model: Option<&str>,
         values: &BTreeMap<String, Value>,
-    ) -> Result<Rendered, RenderError> {
+    ) -> Result<Rendered<'_>, RenderError> {
         let Some(prompt) = self.prompts.get(name) else {
             let known = self.prompts.keys().map(ToString::to_string).collect();
             return Err(RenderError::UnknownPrompt {
@@ -106,14 +116,17 @@ impl Pack {
             Piece::Text(text) => text.len(),
             Piece::Variable(index) => texts[*index].len(),
         };
-        let mut system = String::with_capacity(prompt.pieces.iter().map(length).sum());
-        for piece in &prompt.pieces {
+        let own_model = self.model.as_deref();
+        let Body { pieces, parameters } = prompt.body(own_model.or(model));
+        let mut system = String::with_capacity(pieces.iter().map(length).sum());
+        for piece in pieces {
             match piece {
                 Piece::Text(text) => system.push_str(text),
                 Piece::Variable(index) => system.push_str(&texts[*index]),
             }
         }
-        Ok(Rendered { prompt: name.clone(), system, parameters: prompt.parameters.clone() })
+        let Prompt { tools, policy, .. } = prompt;
+        Ok(Rendered { prompt: name.clone(), system, model: own_model, parameters, tools, policy })
     }
 }
 

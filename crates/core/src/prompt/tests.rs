@@ -36,7 +36,7 @@ fn text(name: &str) -> Value {
 fn render(pack: &Pack, values: Value) -> Result<String, String> {
     let values: BTreeMap<String, Value> = serde_json::from_value(values).expect("the values are a mapping");
     let name = PromptName::parse("p").expect("p is a name");
-    pack.render(&name, &values).map(|rendered| rendered.system).map_err(|error| error.to_string())
+    pack.render(&name, None, &values).map(|rendered| rendered.system).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn what_does_not_fit_is_refused_with_its_reason() {
     insta::assert_snapshot!(refused(json!({"name": "x", "code": "ab"})), @r#"the value of variable code of prompt p does not match the pattern "^[A-Z]{2}$""#);
     insta::assert_snapshot!(refused(json!({"name": "x", "tone": "rude"})), @"the value of variable tone of prompt p is none of kind, formal");
     let other = PromptName::parse("q").unwrap();
-    insta::assert_snapshot!(pack.render(&other, &BTreeMap::new()).unwrap_err(), @"pack support-prompts has no prompt q, it has p");
+    insta::assert_snapshot!(pack.render(&other, None, &BTreeMap::new()).unwrap_err(), @"pack support-prompts has no prompt q, it has p");
 }
 
 #[test]
@@ -199,13 +199,12 @@ fn what_is_not_used_is_noted_and_kept() {
     agents: kept, but not used by Serin
     verison: unknown field, kept as it stands
       hint: did you mean `version`?
-    prompts.p.model_overrides: kept, but not used by Serin
-    prompts.p.variables[0]: variable unused is not used by the template
     prompts.p.parameters.seed: unknown parameter, sent as it stands
+    prompts.p.variables[0]: variable unused is not used by the template
     "#);
     assert_eq!(pack.raw(), &value);
     let prompt = &pack.prompts()[&PromptName::parse("p").unwrap()];
-    assert_eq!(Value::Object(prompt.parameters.clone()), json!({"temperature": 0.5, "seed": 7}));
+    assert_eq!(Value::Object(prompt.parameters(None).clone()), json!({"temperature": 0.5, "seed": 7}));
 }
 
 #[test]

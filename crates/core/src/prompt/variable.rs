@@ -48,7 +48,8 @@ impl VariableType {
         }
     }
 
-    fn accepts(self, value: &Value) -> bool {
+    /// Whether a value is of the type.
+    pub(super) fn accepts(self, value: &Value) -> bool {
         match self {
             Self::String => value.is_string(),
             Self::Number => value.is_number(),

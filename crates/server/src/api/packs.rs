@@ -287,7 +287,7 @@ pub(super) async fn diff(
 
 fn prompts(stored: &StoredVersion) -> Result<Option<Pack>, ApiError> {
     let Some(content) = &stored.content else { return Ok(None) };
-    Pack::parse(content).map(Some).map_err(|problems| {
+    Pack::stored(content).map(Some).map_err(|problems| {
         let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         ApiError::internal(&std::io::Error::other(text))
     })

@@ -90,12 +90,22 @@ fn rendered(resolved: &Resolved, name: &str, request: &ResolveRequest) -> Result
             format!("{} {} is version only: it holds no prompts", resolved.pack.name, resolved.version);
         return Err(ApiError::unprocessable("version-only", detail).hint("leave out `prompt`"));
     };
-    let rendered = prompts.render(&name, &request.variables).map_err(|error| match &error {
-        RenderError::UnknownPrompt { .. } => ApiError::not_found("unknown-prompt", error.to_string()),
-        RenderError::UnknownVariables { .. }
-        | RenderError::MissingVariables { .. }
-        | RenderError::WrongType { .. }
-        | RenderError::Invalid { .. } => ApiError::unprocessable("variables", error.to_string()),
-    })?;
-    Ok(RenderedPrompt { name: name.to_string(), system: rendered.system, parameters: rendered.parameters })
+    let rendered =
+        prompts.render(&name, request.model.as_deref(), &request.variables).map_err(
+            |error| match &error {
+                RenderError::UnknownPrompt { .. } => ApiError::not_found("unknown-prompt", error.to_string()),
+                RenderError::UnknownVariables { .. }
+                | RenderError::MissingVariables { .. }
+                | RenderError::WrongType { .. }
+                | RenderError::Invalid { .. } => ApiError::unprocessable("variables", error.to_string()),
+            },
+        )?;
+    Ok(RenderedPrompt {
+        name: name.to_string(),
+        system: rendered.system,
+        parameters: rendered.parameters.clone(),
+        model: rendered.model.map(str::to_owned),
+        tools: rendered.tools.iter().map(|tool| serde_json::json!(**tool)).collect(),
+        tool_choice: rendered.policy.choice.map(|choice| serde_json::json!(choice)),
+    })
 }

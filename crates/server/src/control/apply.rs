@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use super::commit::{Beside, NotCommitted, Publication};
 use super::{Control, LoadError, Managed, segments_of};
 use crate::store::{StoreError, StoredVersion};
+use crate::tool_schema;
 
 /// A manifest that somebody applies.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +146,14 @@ fn read(manifest: &str) -> Result<Read, ApplyError> {
     let prompts = match source {
         None => None,
         Some(PackSource::File(path)) => return Err(ApplyError::SourceIsPath(path)),
-        Some(PackSource::Inline(value)) => Some(Pack::from_value(value).map_err(ApplyError::Pack)?),
+        Some(PackSource::Inline(value)) => {
+            let pack = Pack::from_value(value).map_err(ApplyError::Pack)?;
+            let problems = tool_schema::problems(&pack);
+            if !problems.is_empty() {
+                return Err(ApplyError::Pack(problems));
+            }
+            Some(pack)
+        }
     };
     if let Some(pack) = &prompts
         && (*pack.id() != plan.pack || *pack.version() != plan.version)
@@ -315,7 +323,7 @@ impl Control {
         publish(managed.map(|managed| &managed.state), published.as_ref(), application).map_err(|refused| {
             let diff = match (&refused, known.and_then(|known| known.content.as_deref()), &read.prompts) {
                 (Refused::ContentDiffers(_), Some(content), Some(new)) => {
-                    Pack::parse(content).map(|old| old.diff(new)).unwrap_or_default()
+                    Pack::stored(content).map(|old| old.diff(new)).unwrap_or_default()
                 }
                 _ => Vec::new(),
             };

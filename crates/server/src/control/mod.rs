@@ -305,7 +305,7 @@ impl Control {
             }
             let Some(stored) = self.store.version(&state.name, &version).await? else { continue };
             let Some(content) = stored.content else { continue };
-            let pack = Pack::parse(&content).map_err(|problems| LoadError::Manifest {
+            let pack = Pack::stored(&content).map_err(|problems| LoadError::Manifest {
                 pack: state.name.clone(),
                 version: version.clone(),
                 problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),

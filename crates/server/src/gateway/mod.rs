@@ -24,6 +24,7 @@ mod slots;
 mod splice;
 mod sse;
 mod tap;
+mod tools;
 mod transcript;
 mod upstream;
 mod upstreams;
@@ -66,6 +67,7 @@ use self::upstream::SendError;
 use crate::auth::Caller;
 use crate::resolve::{ResolveError, Resolved, Resolver, Visit};
 use crate::samples::{Samples, Subject};
+use crate::tool_schema::ToolSchemas;
 
 /// Tells which side of the comparison answered.
 pub static VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
@@ -80,6 +82,7 @@ pub struct Gateway {
     counts: Arc<GatewayCounts>,
     continuations: Arc<Continuations>,
     responses: Arc<Responses>,
+    schemas: ToolSchemas,
 }
 
 /// A request that has its version.
@@ -100,7 +103,15 @@ impl Gateway {
         let room = settings.most_continuations;
         let continuations = Arc::new(Continuations::with_room(room, Arc::clone(&counts)));
         let responses = Arc::new(Responses::with_room(settings.most_responses, Arc::clone(&counts)));
-        Self { resolver, upstreams, settings, counts, continuations, responses }
+        Self {
+            resolver,
+            upstreams,
+            settings,
+            counts,
+            continuations,
+            responses,
+            schemas: ToolSchemas::default(),
+        }
     }
 
     /// The providers behind it.
@@ -289,11 +300,11 @@ impl Gateway {
         Some(key)
     }
 
-    fn price(&self, asked: &ModelRequest<'_>) -> Option<Price> {
+    fn price(&self, model: Option<&str>) -> Option<Price> {
         if self.settings.prices.is_empty() {
             return None;
         }
-        let price = asked.model().and_then(|model| self.settings.prices.of(&model));
+        let price = model.and_then(|model| self.settings.prices.of(model));
         if price.is_none() {
             count(&self.counts.unpriced);
         }
@@ -378,7 +389,7 @@ impl Gateway {
             count(&self.counts.refused);
             marked(refusal.into_response(Some(protocol)), resolved)
         };
-        let spliced = match self.spliced(&served) {
+        let (spliced, expected) = match self.spliced(&served) {
             Ok(spliced) => spliced,
             Err(refusal) => {
                 observer.end(Ending::NotSent);
@@ -394,7 +405,7 @@ impl Gateway {
                 return refused(refusal);
             }
         };
-        observer.expect(Expected { price: self.price(served.asked), ..served.asked.expected() });
+        observer.expect(expected);
         let question = served.messages.as_ref().and_then(|messages| messages.question(served.asked));
         observer.link(self.link(&served));
         observer.remember_response(&self.responses, resolved);
@@ -433,22 +444,35 @@ impl Gateway {
         marked(answer.map(|body| Body::new(Tap::new(body, watch, observer))), resolved)
     }
 
-    fn spliced(&self, served: &Served<'_>) -> Result<splice::Spliced, Refusal> {
+    /// The request as it goes to the provider, and what is expected of its answer.
+    fn spliced(&self, served: &Served<'_>) -> Result<(splice::Spliced, Expected), Refusal> {
+        let asked = served.asked;
+        let model = asked.model();
         let rendered = match served.resolved.prompts() {
             Some(pack) => {
                 let name = served.prompt.choose(pack.prompts().keys())?;
-                Some(pack.render(&name, &served.variables).map_err(|error| unrendered(&error))?)
+                let rendered = pack.render(&name, model.as_deref(), &served.variables);
+                Some(rendered.map_err(|error| unrendered(&error))?)
             }
             // The app holds the prompts of a version-only pack.
             None => None,
         };
-        let additions =
-            rendered.as_ref().map(|Rendered { system, parameters, .. }| Additions { system, parameters });
-        let Served { asked, messages, .. } = served;
+        let additions = rendered.as_ref().map(|rendered| {
+            let Rendered { prompt: _, system, model, parameters, tools, policy } = rendered;
+            Additions { system, model: *model, parameters, tools, policy }
+        });
         let GatewaySettings { system_message, stream_usage, .. } = self.settings;
-        let spliced = splice(asked, messages.as_ref(), additions.as_ref(), system_message, stream_usage)?;
+        let spliced =
+            splice(asked, served.messages.as_ref(), additions.as_ref(), system_message, stream_usage)?;
         self.counts.parameters_left_out.fetch_add(spliced.n_left_out, Ordering::Relaxed);
-        Ok(spliced)
+        self.counts.tools_left_out.fetch_add(spliced.n_tools_left_out, Ordering::Relaxed);
+        let mut expected = asked.expected(&self.schemas);
+        if let Some(Additions { tools, policy, .. }) = additions {
+            expected.offers(tools, policy, &self.schemas);
+        }
+        expected.price =
+            self.price(rendered.as_ref().and_then(|rendered| rendered.model).or(model.as_deref()));
+        Ok((spliced, expected))
     }
 
     /// What is kept of a conversation, which begins with what is asked.
@@ -540,5 +564,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

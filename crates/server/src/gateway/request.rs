@@ -9,10 +9,11 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 use serin_core::ids::{PackName, PromptName};
 
-use super::answer::Expected;
+use super::answer::{Expected, Offered};
 use super::body::{Elements, Members, Object, SyntaxError, text};
 use super::protocol::Protocol;
 use super::refusal::Refusal;
+use crate::tool_schema::ToolSchemas;
 
 /// Names the prompt, `pack/prompt`, or `pack` where a pack has one prompt.
 pub static PROMPT: HeaderName = HeaderName::from_static("x-serin-prompt");
@@ -36,7 +37,8 @@ pub(super) struct ModelRequest<'b> {
     /// Its members.
     pub(super) object: Object,
     prompt: Option<Range<usize>>,
-    model: Option<Range<usize>>,
+    /// The value of `model`.
+    pub(super) model: Option<Range<usize>>,
     /// The value of `messages`, or of `input`.
     pub(super) messages: Option<Range<usize>>,
     /// The value of `instructions` or `system`, where the protocol has it.
@@ -45,7 +47,8 @@ pub(super) struct ModelRequest<'b> {
     pub(super) stream_options: Option<Range<usize>>,
     stream: Option<Range<usize>>,
     metadata: Option<Range<usize>>,
-    tools: Option<Range<usize>>,
+    /// The value of `tools`.
+    pub(super) tools: Option<Range<usize>>,
     functions: Option<Range<usize>>,
     format: Option<Range<usize>>,
     previous: Option<Range<usize>>,
@@ -63,6 +66,17 @@ pub(super) struct PromptRef {
     pub(super) variables: VariablesSource,
     /// The version that the body asks for.
     pub(super) version: Option<String>,
+}
+
+/// A tool that a request offers.
+#[derive(Debug)]
+pub(super) struct OwnTool {
+    /// What the model calls it by; nothing for one that the provider runs.
+    pub(super) name: Option<String>,
+    /// Where the schema of its arguments stands.
+    schema: Option<Range<usize>>,
+    /// Where it stands.
+    pub(super) place: Range<usize>,
 }
 
 /// Where the values of the variables are written.
@@ -181,8 +195,9 @@ impl<'b> ModelRequest<'b> {
     }
 
     /// What the request leads one to expect of its answer.
-    pub(super) fn expected(&self) -> Expected {
-        Expected { tools: self.tool_names(), json: self.asks_for_json(), ..Expected::nothing(self.protocol) }
+    pub(super) fn expected(&self, schemas: &ToolSchemas) -> Expected {
+        let tools = self.expected_tools(schemas);
+        Expected { tools, json: self.asks_for_json(), ..Expected::nothing(self.protocol) }
     }
 
     fn asks_for_json(&self) -> bool {
@@ -199,20 +214,53 @@ impl<'b> ModelRequest<'b> {
         matches!(kind.as_deref(), Some("json_object" | "json_schema"))
     }
 
-    fn tool_names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        for list in [&self.tools, &self.functions].into_iter().flatten() {
-            for tool in Elements::of(self.bytes, list).into_iter().flatten().flatten() {
-                let mut name = self.member_text(&tool, b"name");
-                for member in Members::of(self.bytes, &tool).into_iter().flatten().flatten() {
-                    if matches!(&self.bytes[member.key.clone()], b"function" | b"custom") {
-                        name = self.member_text(&member.value, b"name").or(name);
-                    }
+    /// The tools that the request offers in `tools`.
+    pub(super) fn offered(&self) -> Vec<OwnTool> {
+        self.tools_in(self.tools.as_ref())
+    }
+
+    /// Whether the request offers functions in the form that chats had before tools.
+    pub(super) fn has_functions(&self) -> bool {
+        self.functions.is_some()
+    }
+
+    /// Whether the body has a member of this name.
+    pub(super) fn has_member(&self, name: &str) -> bool {
+        self.object.members.iter().any(|member| *member.name(self.bytes) == *name.as_bytes())
+    }
+
+    fn tools_in(&self, list: Option<&Range<usize>>) -> Vec<OwnTool> {
+        let mut tools = Vec::new();
+        for place in list.and_then(|list| Elements::of(self.bytes, list)).into_iter().flatten().flatten() {
+            let mut tool = OwnTool { name: None, schema: None, place: place.clone() };
+            self.read_tool(&place, &mut tool);
+            tools.push(tool);
+        }
+        tools
+    }
+
+    /// Reads name and schema, which chats write one level deeper.
+    fn read_tool(&self, value: &Range<usize>, tool: &mut OwnTool) {
+        for member in Members::of(self.bytes, value).into_iter().flatten().flatten() {
+            match (self.protocol, &self.bytes[member.key.clone()]) {
+                (_, b"name") => tool.name = text(self.bytes, &member.value).map(Cow::into_owned),
+                (Protocol::Chat | Protocol::Responses, b"parameters")
+                | (Protocol::Messages, b"input_schema") => {
+                    tool.schema = (self.bytes[member.value.clone()] != *b"null").then_some(member.value);
                 }
-                names.extend(name.map(Cow::into_owned));
+                (_, b"function" | b"custom") if *value == tool.place => self.read_tool(&member.value, tool),
+                (_, _) => {}
             }
         }
-        names
+    }
+
+    fn expected_tools(&self, schemas: &ToolSchemas) -> Vec<Offered> {
+        let own = [&self.tools, &self.functions].into_iter().flat_map(|list| self.tools_in(list.as_ref()));
+        own.filter_map(|tool| {
+            let schema = tool.schema.map(|schema| schemas.of(&self.bytes[schema]));
+            Some(Offered { name: tool.name?, schema: schema.into() })
+        })
+        .collect()
     }
 
     /// The text of a member of an object somewhere in the body.
@@ -338,6 +386,10 @@ mod tests {
         }
     }
 
+    fn names(expected: &Expected) -> Vec<String> {
+        expected.tools.iter().map(|tool| tool.name.clone()).collect()
+    }
+
     #[test]
     fn the_answer_is_expected_to_fit_tools_and_format() {
         let tools = json!([
@@ -345,19 +397,23 @@ mod tests {
             {"type": "custom", "custom": {"name": "shell"}},
         ]);
         let body = json!({"tools": tools, "functions": [{"name": "old"}], "response_format": {"type": "json_schema"}});
-        let expected = with(&body, |body| body.expected());
+        let expected = with(&body, |body| body.expected(&ToolSchemas::default()));
         assert_eq!(
-            (expected.tools, expected.json),
+            (names(&expected), expected.json),
             (["search", "shell", "old"].map(String::from).to_vec(), true)
         );
-        assert!(!with(&json!({"response_format": {"type": "text"}}), |body| body.expected()).json);
+        assert!(
+            !with(&json!({"response_format": {"type": "text"}}), |body| body
+                .expected(&ToolSchemas::default()))
+            .json
+        );
     }
 
     #[test]
     fn tools_and_formats_are_found_where_each_protocol_has_them() {
         let expected = |protocol, body: Value| {
-            let expected = with_protocol(protocol, &body, |body| body.expected());
-            (expected.tools, expected.json)
+            let expected = with_protocol(protocol, &body, |body| body.expected(&ToolSchemas::default()));
+            (names(&expected), expected.json)
         };
         let search = || vec!["search".to_owned()];
         let json_text = json!({"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}});

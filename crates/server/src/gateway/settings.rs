@@ -147,6 +147,8 @@ pub struct GatewayCounts {
     pub tap_garbled: AtomicU64,
     /// Parameters of packs that the protocol of a request does not have, once for each request.
     pub parameters_left_out: AtomicU64,
+    /// Tools of packs that were not added, because the request offers functions in the old form.
+    pub tools_left_out: AtomicU64,
     /// Requests that bring a history and no session: those that may change versions between turns.
     pub history_without_session: AtomicU64,
     /// The same by pack; only packs that exist are in it.

@@ -1,10 +1,12 @@
 //! What is changed in a request on its way to the provider.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value};
+use serin_core::prompt::{Tool, ToolPolicy};
 
 use super::body::{Edits, ListEdit, Member, Members, Write, write_text};
 use super::messages::Messages;
@@ -12,14 +14,21 @@ use super::protocol::Protocol;
 use super::refusal::Refusal;
 use super::request::ModelRequest;
 use super::settings::{StreamUsage, SystemMessage};
+use super::tools::{ToolEdit, edit_tools, is_about_tools, write_member};
 
 /// What the pack brings into a request.
 #[derive(Debug)]
 pub(super) struct Additions<'a> {
     /// The system text; an empty one is left out.
     pub(super) system: &'a str,
+    /// Takes the place of the request's model.
+    pub(super) model: Option<&'a str>,
     /// Fill in what the request leaves out.
     pub(super) parameters: &'a Map<String, Value>,
+    /// Added to the tools of the request.
+    pub(super) tools: &'a [Arc<Tool>],
+    /// How tools may be used.
+    pub(super) policy: &'a ToolPolicy,
 }
 
 /// A request as it goes to the provider.
@@ -31,6 +40,8 @@ pub(super) struct Spliced {
     pub(super) adds_usage: bool,
     /// How many parameters of the pack the protocol does not have.
     pub(super) n_left_out: u64,
+    /// How many tools of the pack were left out.
+    pub(super) n_tools_left_out: u64,
 }
 
 /// Names of one and the same parameter; a request that has one of them leaves nothing out.
@@ -55,10 +66,20 @@ pub(super) fn splice(
         None => Appended::Nothing,
     };
     let usage = usage_edit(asked, stream_usage, &mut edits);
+    let tools = match additions {
+        Some(Additions { tools, policy, .. }) => edit_tools(&mut edits, asked, tools, policy),
+        None => ToolEdit::default(),
+    };
+    let model = additions.and_then(|additions| additions.model);
+    if let (Some(model), Some(value)) = (model, &asked.model) {
+        edits.replace(value.clone(), &|out| write_text(out, model));
+    }
+    let new_model = model.filter(|_| asked.model.is_none());
     let mut n_left_out = 0;
     let mut missing: Vec<(&str, &Value)> = Vec::new();
     for (name, value) in additions.iter().flat_map(|additions| additions.parameters) {
         match asked.protocol.parameter(name) {
+            Some("model") if model.is_some() => {}
             Some(name) if has_parameter(asked, name) => {}
             Some(name) => missing.push((name, value)),
             None => n_left_out += 1,
@@ -66,11 +87,17 @@ pub(super) fn splice(
     }
 
     let suffix: Write<'_> = &|out: &mut Vec<u8>| {
-        for (name, value) in &missing {
-            write_text(out, name);
+        if let Some(model) = new_model {
+            write_text(out, "model");
             out.push(b':');
-            serde_json::to_writer(&mut *out, value).expect("a JSON value is always writable to memory");
+            write_text(out, model);
             out.push(b',');
+        }
+        for (name, value) in &missing {
+            write_member(out, name, value);
+        }
+        for (name, value) in &tools.appended {
+            write_member(out, name, value);
         }
         if usage == UsageEdit::Append {
             out.extend_from_slice(b"\"stream_options\":{\"include_usage\":true},");
@@ -92,15 +119,23 @@ pub(super) fn splice(
         }
         out.pop();
     };
-    let has_suffix = !missing.is_empty() || usage == UsageEdit::Append || appended != Appended::Nothing;
-    let is_prompt = |index: usize| *asked.object.members[index].name(asked.bytes) == *b"prompt";
-    let has_prompt = (0..asked.object.members.len()).any(is_prompt);
-    if has_suffix || has_prompt {
+    let has_suffix = !missing.is_empty()
+        || !tools.appended.is_empty()
+        || new_model.is_some()
+        || usage == UsageEdit::Append
+        || appended != Appended::Nothing;
+    let goes = |index: usize| {
+        let member = &asked.object.members[index];
+        *member.name(asked.bytes) == *b"prompt" || (tools.loses_tools && is_about_tools(asked.bytes, member))
+    };
+    if has_suffix || (0..asked.object.members.len()).any(goes) {
         let items: Vec<Range<usize>> = asked.object.members.iter().map(Member::range).collect();
         let suffix = has_suffix.then_some(suffix);
-        edits.list(&items, &ListEdit { open: asked.object.open, removed: &is_prompt, prefix: None, suffix });
+        edits.list(&items, &ListEdit { open: asked.object.open, removed: &goes, prefix: None, suffix });
     }
-    Ok(Spliced { body: edits.apply(asked.bytes), adds_usage: usage != UsageEdit::None, n_left_out })
+    let body = edits.apply(asked.bytes);
+    let adds_usage = usage != UsageEdit::None;
+    Ok(Spliced { body, adds_usage, n_left_out, n_tools_left_out: tools.n_left_out })
 }
 
 /// System text that is written as a new member, behind all others.
@@ -187,8 +222,7 @@ fn write_system(out: &mut Vec<u8>, system: &str) {
 }
 
 fn has_parameter(asked: &ModelRequest<'_>, name: &str) -> bool {
-    let has =
-        |name: &str| asked.object.members.iter().any(|member| *member.name(asked.bytes) == *name.as_bytes());
+    let has = |name: &str| asked.has_member(name);
     has(name) || TWINS.iter().any(|twins| twins.contains(&name) && twins.iter().any(|twin| has(twin)))
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 
 use serde_json::json;
+use serin_core::prompt::Prompt;
 
 fn spliced_with(body: &str, mode: SystemMessage, parameters: Value) -> Result<(String, bool), Refusal> {
     spliced_in(Protocol::Chat, body, mode, parameters).map(|spliced| (text(&spliced), spliced.adds_usage))
@@ -20,7 +21,14 @@ fn spliced_in(
     let asked = ModelRequest::scan(protocol, &bytes).unwrap();
     let messages = Messages::of(&asked).unwrap();
     let Value::Object(parameters) = parameters else { panic!("parameters are an object") };
-    let additions = Additions { system: "Be \"kind\".", parameters: &parameters };
+    let policy = ToolPolicy::default();
+    let additions = Additions {
+        system: "Be \"kind\".",
+        model: None,
+        parameters: &parameters,
+        tools: &[],
+        policy: &policy,
+    };
     splice(&asked, messages.as_ref(), Some(&additions), mode, StreamUsage::Add)
 }
 
@@ -211,5 +219,86 @@ fn parameters_go_by_the_names_of_the_protocol_and_those_it_lacks_are_counted() {
             fields.remove(name);
         }
         assert_eq!((value, spliced.n_left_out), (expected, n_left_out), "{protocol:?}");
+    }
+}
+
+/// What a pack with two tools, a policy and a model makes of a body.
+fn with_tools(protocol: Protocol, body: &str, policy: Value, model: Option<&str>) -> Value {
+    let pack = json!({
+        "id": "p", "name": "P", "version": "1.0.0", "template_engine": {"version": "v1", "syntax": "{{variable}}"},
+        "tools": {
+            "find": {"name": "find", "description": "Finds.", "parameters": {"type": "object", "properties": {}}},
+            "stop": {"name": "stop", "description": "Stops."},
+        },
+        "prompts": {"p": {"id": "p", "name": "P", "version": "1.0.0", "system_template": "x", "tools": ["find", "stop"], "tool_policy": policy}},
+    });
+    let pack = serin_core::prompt::Pack::from_value(pack).unwrap();
+    let prompt = pack.prompts().values().next().unwrap();
+    let bytes = Bytes::from(body.to_owned());
+    let asked = ModelRequest::scan(protocol, &bytes).unwrap();
+    let parameters = Map::new();
+    let Prompt { tools, policy, .. } = prompt;
+    let additions = Additions { system: "", model, parameters: &parameters, tools, policy };
+    let spliced = splice(&asked, None, Some(&additions), SystemMessage::Prepend, StreamUsage::Leave).unwrap();
+    serde_json::from_slice(&spliced.body).unwrap()
+}
+
+#[test]
+fn the_tools_of_a_pack_are_added_in_the_form_of_each_protocol() {
+    let policy = json!({"tool_choice": "required", "max_tool_calls_per_turn": 1});
+    let object = json!({"type": "object", "properties": {}});
+    assert_eq!(
+        with_tools(Protocol::Chat, r#"{"a":1}"#, policy.clone(), None),
+        json!({"a": 1, "tool_choice": "required", "parallel_tool_calls": false, "tools": [
+            {"type": "function", "function": {"name": "find", "description": "Finds.", "parameters": object}},
+            {"type": "function", "function": {"name": "stop", "description": "Stops."}},
+        ]})
+    );
+    assert_eq!(
+        with_tools(Protocol::Responses, r#"{"tools":null}"#, policy.clone(), None),
+        json!({"tool_choice": "required", "parallel_tool_calls": false, "tools": [
+            {"type": "function", "name": "find", "description": "Finds.", "parameters": object, "strict": false},
+            {"type": "function", "name": "stop", "description": "Stops.", "parameters": object, "strict": false},
+        ]})
+    );
+    assert_eq!(
+        with_tools(Protocol::Messages, r#"{"tools":[]}"#, policy, None),
+        json!({"tool_choice": {"type": "any", "disable_parallel_tool_use": true}, "tools": [
+            {"name": "find", "description": "Finds.", "input_schema": object},
+            {"name": "stop", "description": "Stops.", "input_schema": object},
+        ]})
+    );
+}
+
+#[test]
+fn tools_of_the_request_stay_unless_the_pack_blocks_them_and_its_word_about_their_use_comes_first() {
+    let own = r#"{"tools":[ {"name":"find","x":1}, {"name":"shell"},{"type":"web_search"}],"tool_choice":{"type":"none"}}"#;
+    let kept = with_tools(
+        Protocol::Messages,
+        own,
+        json!({"tool_choice": "required", "blocklist": ["shell", "stop"]}),
+        None,
+    );
+    assert_eq!(
+        kept,
+        json!({"tools": [{"name": "find", "x": 1}, {"type": "web_search"}], "tool_choice": {"type": "none"}})
+    );
+    let own = r#"{"m":1,"tools":[{"name":"shell"}],"tool_choice":"auto"}"#;
+    let none_left = json!({"tool_choice": "auto", "blocklist": ["shell", "stop", "find"]});
+    assert_eq!(with_tools(Protocol::Responses, own, none_left.clone(), None), json!({"m": 1}));
+    assert_eq!(with_tools(Protocol::Responses, "{}", none_left, None), json!({}), "no word about no tools");
+    let old = r#"{"functions":[{"name":"old"}]}"#;
+    assert_eq!(with_tools(Protocol::Chat, old, json!({}), None), json!({"functions": [{"name": "old"}]}));
+}
+
+#[test]
+fn the_model_that_a_version_is_made_for_takes_the_place_of_the_request_s() {
+    let blocked = json!({"blocklist": ["find", "stop"]});
+    for (body, after) in [
+        (r#"{"model": "small" ,"x":1}"#, json!({"model": "large", "x": 1})),
+        (r#"{"x":1}"#, json!({"model": "large", "x": 1})),
+        (r#"{"model":"a","model":"b"}"#, json!({"model": "large"})),
+    ] {
+        assert_eq!(with_tools(Protocol::Chat, body, blocked.clone(), Some("large")), after, "{body}");
     }
 }

@@ -35,7 +35,7 @@ fn render_by_type(pack: &Pack) {
         };
         let required = prompt.variables.iter().filter(|variable| variable.required);
         let values = required.map(|variable| (variable.name.clone(), value(variable))).collect();
-        let rendered = pack.render(name, &values).unwrap_or_else(|error| panic!("{error}"));
+        let rendered = pack.render(name, None, &values).unwrap_or_else(|error| panic!("{error}"));
         assert!(!rendered.system.contains("{{"), "{name}: {}", rendered.system);
     }
 }

@@ -265,7 +265,7 @@ async fn evaluate(
         }
         (Some(variables), PromptText::Filled) => {
             let prompts = resolved.prompts().expect("a prompt that was found belongs to prompts");
-            let rendered = prompts.render(&prompt, &variables).map_err(Failed::context)?;
+            let rendered = prompts.render(&prompt, None, &variables).map_err(Failed::context)?;
             flag.value.insert("system".to_owned(), Value::String(rendered.system));
         }
     }
@@ -336,10 +336,14 @@ fn pack_flag(resolved: &Resolved) -> OfrepFlag {
 
 /// The flag of a prompt; nothing where the version has no such prompt.
 fn prompt_flag(resolved: &Resolved, name: &PromptName) -> Option<OfrepFlag> {
-    let prompt = resolved.prompts()?.prompts().get(name)?;
+    let pack = resolved.prompts()?;
+    let prompt = pack.prompts().get(name)?;
     let mut value = common(resolved);
     value.insert("prompt".to_owned(), json!(name.as_str()));
-    value.insert("parameters".to_owned(), Value::Object(prompt.parameters.clone()));
+    value.insert("parameters".to_owned(), Value::Object(prompt.parameters(pack.model()).clone()));
+    if let Some(model) = pack.model() {
+        value.insert("model".to_owned(), json!(model));
+    }
     Some(told(resolved, format!("{}.{name}", resolved.pack.name), value))
 }
 

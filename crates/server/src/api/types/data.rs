@@ -47,6 +47,9 @@ pub struct ResolveRequest {
     /// A prompt of the pack to render.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
+    /// The model that the app will ask, where a prompt is different for some models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Values of the prompt's variables, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = Object)]
@@ -89,6 +92,17 @@ pub struct RenderedPrompt {
     /// Parameters of the model, such as `temperature`.
     #[schema(value_type = Object)]
     pub parameters: serde_json::Map<String, serde_json::Value>,
+    /// The model that the version is made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The tools that the prompt offers: `name`, `description`, and `parameters` as a JSON Schema.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub tools: Vec<serde_json::Value>,
+    /// Whether the model calls tools: `auto`, `required` or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub tool_choice: Option<serde_json::Value>,
 }
 
 /// Reports what happened in sessions.

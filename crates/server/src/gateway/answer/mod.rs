@@ -5,22 +5,26 @@
 
 mod chat;
 mod messages;
+mod phrases;
 mod responses;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 use serin_core::ids::PackName;
 use serin_core::observation::Response;
+use serin_core::prompt::{Tool, ToolPolicy};
 
 use super::body::{Members, Object, SyntaxError, count_chars, text};
 use super::continuations::{Questions, TextHash, Trace};
 use super::prices::Price;
 use super::protocol::Protocol;
 use super::transcript::AnswerText;
+use crate::tool_schema::{Fit, ToolSchema, ToolSchemas};
 
 /// The most bytes that are kept of one answer's text or arguments.
 const MOST_KEPT: usize = 1 << 20;
@@ -33,7 +37,7 @@ pub(super) struct Expected {
     /// How the answer is written.
     pub(super) protocol: Protocol,
     /// The tools that the request offers.
-    pub(super) tools: Vec<String>,
+    pub(super) tools: Vec<Offered>,
     /// Whether the text shall be JSON.
     pub(super) json: bool,
     /// Whether the answer shall be recognised when it comes back.
@@ -42,10 +46,51 @@ pub(super) struct Expected {
     pub(super) price: Option<Price>,
 }
 
+/// A tool that the model may call.
+#[derive(Debug)]
+pub(super) struct Offered {
+    /// What it is called by.
+    pub(super) name: String,
+    /// What its arguments have to fit.
+    pub(super) schema: Schema,
+}
+
+/// What the arguments of a call have to fit.
+#[derive(Debug)]
+pub(super) enum Schema {
+    /// Any JSON will do.
+    Any,
+    /// A schema.
+    Of(Arc<ToolSchema>),
+    /// A schema that is too large to judge by.
+    TooLarge,
+}
+
+impl From<Option<Option<Arc<ToolSchema>>>> for Schema {
+    fn from(schema: Option<Option<Arc<ToolSchema>>>) -> Self {
+        match schema {
+            None => Self::Any,
+            Some(None) => Self::TooLarge,
+            Some(Some(schema)) => Self::Of(schema),
+        }
+    }
+}
+
 impl Expected {
     /// Nothing in particular.
     pub(super) fn nothing(protocol: Protocol) -> Self {
         Self { protocol, tools: Vec::new(), json: false, traces: false, price: None }
+    }
+
+    /// Takes note of the tools that a pack adds, and of those that it blocks.
+    pub(super) fn offers(&mut self, tools: &[Arc<Tool>], policy: &ToolPolicy, schemas: &ToolSchemas) {
+        for tool in tools {
+            if !self.tools.iter().any(|own| own.name == tool.name) {
+                let schema = tool.schema.as_ref().map(|schema| schemas.of(schema.as_bytes())).into();
+                self.tools.push(Offered { name: tool.name.clone(), schema });
+            }
+        }
+        self.tools.retain(|tool| policy.allows(&tool.name));
     }
 }
 
@@ -62,6 +107,8 @@ pub(super) struct Reading {
     has_ink: bool,
     is_refusal: bool,
     calls: Vec<Call>,
+    /// How the text begins, for as long as it may turn out to be a refusal.
+    opening: String,
     text: String,
     /// The id of the answer.
     id: Option<String>,
@@ -178,6 +225,11 @@ impl Reading {
         self.chars += chars;
         self.has_ink |= has_ink;
         self.record(bytes, value);
+        if self.opening.len() < phrases::OPENING
+            && let Some(piece) = text(bytes, value)
+        {
+            self.opening.extend(piece.chars().take(phrases::OPENING));
+        }
         if chars > 0
             && (expected.json || expected.traces)
             && let Some(piece) = text(bytes, value)
@@ -298,18 +350,27 @@ impl Reading {
         let reason = self.finish_reason.as_deref();
         let is_filtered = matches!(reason, Some("content_filter" | "refusal"));
         let is_refusal = self.is_refusal || is_filtered;
+        // A model that calls a tool has not refused, whatever it says meanwhile.
+        let says_no = self.calls.is_empty() && phrases::is_refusal(&self.opening);
         let has_calls = !self.calls.is_empty();
         response.response_length = Some(number(self.chars));
-        response.refusal = Some(is_refusal);
+        response.refusal = Some(is_refusal || says_no);
         response.empty = Some(!self.has_ink && !self.is_refusal && !has_calls);
         response.truncated = Some(matches!(
             reason,
             Some("length" | "max_tokens" | "max_output_tokens" | "model_context_window_exceeded")
         ));
         response.tool_calls = Some(small(self.calls.len()));
-        if has_calls && !self.has_overflowed {
-            response.wrong_tool_calls =
-                Some(small(self.calls.iter().filter(|call| call.is_wrong(expected)).count()));
+        if has_calls {
+            let fits: Vec<Fit> = self.calls.iter().map(|call| call.fit(expected)).collect();
+            let n_wrong = fits.iter().filter(|fit| **fit == Fit::Misfits).count();
+            let is_unknown = self.has_overflowed || fits.contains(&Fit::Unknown);
+            if n_wrong > 0 && !self.has_overflowed || !is_unknown {
+                response.wrong_tool_calls = Some(small(n_wrong));
+            } else {
+                // Calls of which nobody knows whether they are right must not count as right.
+                response.tool_calls = None;
+            }
         }
         let has_answer = !is_refusal && (self.chars > 0 || !has_calls);
         if expected.json && has_answer && !self.has_overflowed {
@@ -320,14 +381,23 @@ impl Reading {
 }
 
 impl Call {
-    fn is_wrong(&self, expected: &Expected) -> bool {
-        let is_known = expected.tools.contains(&self.name);
+    /// Whether it calls a tool that is offered, with arguments that fit.
+    fn fit(&self, expected: &Expected) -> Fit {
+        let Some(tool) = expected.tools.iter().find(|tool| tool.name == self.name) else {
+            return Fit::Misfits;
+        };
         let arguments = match (expected.protocol, self.arguments.as_deref()) {
             // A tool without arguments gets none at all.
             (Protocol::Messages, Some("")) => Some("{}"),
             (Protocol::Chat | Protocol::Responses | Protocol::Messages, arguments) => arguments,
         };
-        !is_known || arguments.is_some_and(|arguments| !is_json(arguments))
+        let Some(arguments) = arguments else { return Fit::Fits };
+        match &tool.schema {
+            Schema::Of(schema) => schema.judge(arguments),
+            Schema::Any | Schema::TooLarge if !is_json(arguments) => Fit::Misfits,
+            Schema::Any => Fit::Fits,
+            Schema::TooLarge => Fit::Unknown,
+        }
     }
 }
 

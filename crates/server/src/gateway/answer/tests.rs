@@ -2,8 +2,12 @@ use super::*;
 
 use serde_json::{Value, json};
 
+fn any(name: &str) -> Offered {
+    Offered { name: name.to_owned(), schema: Schema::Any }
+}
+
 fn expected() -> Expected {
-    Expected { tools: vec!["search".to_owned()], ..Expected::nothing(Protocol::Chat) }
+    Expected { tools: vec![any("search")], ..Expected::nothing(Protocol::Chat) }
 }
 
 fn whole(message: Value, finish_reason: &str, expected: &Expected) -> Response {
@@ -113,7 +117,7 @@ fn an_error_object_is_told() {
 
 /// What one object tells.
 fn told(protocol: Protocol, body: &Value) -> Response {
-    let expected = Expected { tools: vec!["search".to_owned()], ..Expected::nothing(protocol) };
+    let expected = Expected { tools: vec![any("search")], ..Expected::nothing(protocol) };
     let mut reading = Reading::default();
     reading.read_whole(body.to_string().as_bytes(), &expected).unwrap();
     let mut response = Response::default();
@@ -123,7 +127,7 @@ fn told(protocol: Protocol, body: &Value) -> Response {
 
 /// What events tell, and what each of them is.
 fn streamed(protocol: Protocol, events: &[Value]) -> (Response, Vec<Chunk>, bool) {
-    let expected = Expected { tools: vec!["search".to_owned()], ..Expected::nothing(protocol) };
+    let expected = Expected { tools: vec![any("search")], ..Expected::nothing(protocol) };
     let mut reading = Reading::default();
     let read = |event: &Value| reading.read_chunk(event.to_string().as_bytes(), &expected).unwrap();
     let chunks = events.iter().map(read).collect();
@@ -244,4 +248,130 @@ fn a_message_that_is_refused_or_cut_says_so_and_a_tool_may_take_nothing() {
     assert_eq!((seen.tool_calls, seen.wrong_tool_calls), (Some(1), Some(0)));
     let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
     assert!(streamed(Protocol::Messages, &[error]).2);
+}
+
+/// What the calls of an answer with these arguments come to, whole and streamed in pieces of `size`.
+fn called(
+    protocol: Protocol,
+    arguments: &str,
+    size: usize,
+    expected: &Expected,
+) -> [(Option<u32>, Option<u32>); 2] {
+    let whole = match protocol {
+        Protocol::Chat => {
+            json!({"choices": [{"index": 0, "finish_reason": "tool_calls", "message": {"tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "find", "arguments": arguments}}]}}]})
+        }
+        Protocol::Responses => json!({"status": "completed", "output": [
+            {"type": "function_call", "call_id": "1", "name": "find", "arguments": arguments}]}),
+        Protocol::Messages => json!({"type": "message", "stop_reason": "tool_use", "content": [
+            {"type": "tool_use", "id": "1", "name": "find", "input": serde_json::from_str::<Value>(arguments).unwrap()}]}),
+    };
+    let pieces = arguments.as_bytes().chunks(size).map(|piece| String::from_utf8(piece.to_vec()).unwrap());
+    let begun = match protocol {
+        Protocol::Chat => json!({"choices": [{"index": 0, "delta": {"tool_calls": [
+            {"index": 0, "id": "1", "function": {"name": "find", "arguments": ""}}]}}]}),
+        Protocol::Responses => json!({"type": "response.output_item.added", "output_index": 0,
+            "item": {"type": "function_call", "call_id": "1", "name": "find", "arguments": ""}}),
+        Protocol::Messages => json!({"type": "content_block_start", "index": 0,
+            "content_block": {"type": "tool_use", "id": "1", "name": "find", "input": {}}}),
+    };
+    let chunks = pieces.map(|piece| match protocol {
+        Protocol::Chat => json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}}]}),
+        Protocol::Responses => json!({"type": "response.function_call_arguments.delta", "output_index": 0, "delta": piece}),
+        Protocol::Messages => json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": piece}}),
+    });
+    let told = |reading: Reading| {
+        let mut response = Response::default();
+        reading.complete_into(expected, &mut response);
+        (response.tool_calls, response.wrong_tool_calls)
+    };
+    let mut once = Reading::default();
+    once.read_whole(whole.to_string().as_bytes(), expected).unwrap();
+    let mut streamed = Reading::default();
+    for chunk in std::iter::once(begun).chain(chunks) {
+        streamed.read_chunk(chunk.to_string().as_bytes(), expected).unwrap();
+    }
+    [told(once), told(streamed)]
+}
+
+#[test]
+fn the_arguments_of_a_call_are_held_to_the_schema_in_every_protocol_whole_and_streamed() {
+    let schemas = ToolSchemas::default();
+    let schema = json!({"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}});
+    let offered = |schema| vec![any("other"), Offered { name: "find".to_owned(), schema }];
+    for protocol in [Protocol::Chat, Protocol::Responses, Protocol::Messages] {
+        let of = |schema: &Value| Expected {
+            tools: offered(Some(schemas.of(schema.to_string().as_bytes())).into()),
+            ..Expected::nothing(protocol)
+        };
+        for size in [1, 3, 100] {
+            let right = (Some(1), Some(0));
+            assert_eq!(called(protocol, r#"{"id":7}"#, size, &of(&schema)), [right, right], "{protocol:?}");
+            let wrong = (Some(1), Some(1));
+            assert_eq!(called(protocol, r#"{"id":"7"}"#, size, &of(&schema)), [wrong, wrong], "{protocol:?}");
+            let unknown = (None, None);
+            let no_schema = of(&json!({"type": "strng"}));
+            assert_eq!(called(protocol, r#"{"id":7}"#, size, &no_schema), [unknown, unknown], "{protocol:?}");
+        }
+    }
+}
+
+#[test]
+fn the_tools_of_a_pack_are_expected_beside_those_of_the_request_and_blocked_ones_are_not() {
+    let schemas = ToolSchemas::default();
+    let tool = |name: &str| {
+        let schema = Some(r#"{"type":"object","required":["id"]}"#.to_owned());
+        Arc::new(Tool { name: name.to_owned(), description: "d".to_owned(), parameters: None, schema })
+    };
+    let policy = ToolPolicy { blocklist: vec!["shell".to_owned()], ..ToolPolicy::default() };
+    let mut expected =
+        Expected { tools: vec![any("shell"), any("own")], ..Expected::nothing(Protocol::Chat) };
+    expected.offers(&[tool("find"), tool("own")], &policy, &schemas);
+    assert_eq!(expected.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["own", "find"]);
+    assert_eq!(called(Protocol::Chat, "{}", 1, &expected), [(Some(1), Some(1)); 2]);
+}
+
+#[test]
+fn a_refusal_in_plain_words_is_seen_in_every_protocol_whole_and_streamed() {
+    for protocol in [Protocol::Chat, Protocol::Responses, Protocol::Messages] {
+        let expected = Expected::nothing(protocol);
+        for (text, refuses) in
+            [("I'm sorry, but I can't assist with that.", true), ("I'm sorry, I can't find it.", false)]
+        {
+            let whole = match protocol {
+                Protocol::Chat => {
+                    json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": text}}]})
+                }
+                Protocol::Responses => {
+                    json!({"status": "completed", "output": [{"type": "message", "content": [{"type": "output_text", "text": text}]}]})
+                }
+                Protocol::Messages => {
+                    json!({"type": "message", "stop_reason": "end_turn", "content": [{"type": "text", "text": text}]})
+                }
+            };
+            let mut once = Reading::default();
+            once.read_whole(whole.to_string().as_bytes(), &expected).unwrap();
+            let mut streamed = Reading::default();
+            for piece in text.as_bytes().chunks(2).map(|piece| String::from_utf8(piece.to_vec()).unwrap()) {
+                let chunk = match protocol {
+                    Protocol::Chat => json!({"choices": [{"index": 0, "delta": {"content": piece}}]}),
+                    Protocol::Responses => json!({"type": "response.output_text.delta", "delta": piece}),
+                    Protocol::Messages => {
+                        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}})
+                    }
+                };
+                streamed.read_chunk(chunk.to_string().as_bytes(), &expected).unwrap();
+            }
+            for reading in [once, streamed] {
+                let mut response = Response::default();
+                reading.complete_into(&expected, &mut response);
+                assert_eq!(
+                    (response.refusal, response.empty),
+                    (Some(refuses), Some(false)),
+                    "{protocol:?} {text}"
+                );
+            }
+        }
+    }
 }
