@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly RUST_MINIMUM=1.95 NODE_MINIMUM=20 PYTHON_MINIMUM=3.11
-readonly CLIENTS=crates/cli/tests/clients RECEIVERS=crates/cli/tests/receivers
+readonly CLIENTS=crates/cli/tests/clients RECEIVERS=crates/cli/tests/receivers SCHEMA=crates/cli/tests/schema
 
 at_least() { # at_least MINIMUM ACTUAL
     [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
@@ -29,7 +29,6 @@ have_node() {
 }
 have_chromium() { [ -x /usr/bin/chromium ] || [ -x "${CHROMIUM:-}" ]; }
 have_npm() { command -v npm >/dev/null; }
-have_prometheus() { command -v prometheus >/dev/null; }
 # Debian keeps nginx in sbin, which is not on everyone's path.
 have_nginx() { PATH="$PATH:/usr/sbin" command -v nginx >/dev/null; }
 
@@ -45,7 +44,6 @@ describe() {
         npm) echo "npm (apt install npm, or with Node.js)" ;;
         chromium) echo "Chromium (apt install chromium, or its path in CHROMIUM)" ;;
         nginx) echo "nginx (apt install nginx)" ;;
-        prometheus) echo "Prometheus (apt install prometheus)" ;;
         alertmanager) echo "Alertmanager as prometheus-alertmanager (apt install prometheus-alertmanager)" ;;
     esac
 }
@@ -58,7 +56,6 @@ packages() {
         npm) echo npm ;;
         chromium) echo chromium ;;
         nginx) echo nginx ;;
-        prometheus) echo prometheus ;;
         alertmanager) echo prometheus-alertmanager ;;
     esac
 }
@@ -103,13 +100,13 @@ install() {
         RUNLEVEL=1 apt-get install -qq --yes --no-install-recommends "$@" </dev/null >&2
 }
 
-# The client libraries that the tests drive, and what builds the dashboard. Each is stamped with a copy of what it was made from.
-python_client() {
-    local wanted=$CLIENTS/python/requirements.txt venv=target/venv
+# Python packages that the tests use, each set in a folder of its own and stamped with a copy of what it was made from.
+python_packages() { # python_packages FOLDER REQUIREMENTS WHAT
+    local venv=target/$1 wanted=$2
     if cmp -s "$wanted" "$venv/.made-from" && "$venv/bin/python" -c '' 2>/dev/null; then
         return
     fi
-    echo "setup: Python client in $venv" >&2
+    echo "setup: $3 in $venv" >&2
     rm -rf "$venv"
     mkdir -p target
     python3 -m venv "$venv"
@@ -118,21 +115,7 @@ python_client() {
     cp "$wanted" "$venv/.made-from"
 }
 
-# What judges the messages to the receivers of notifications.
-receivers() {
-    local wanted=$RECEIVERS/requirements.txt venv=target/venv-receivers
-    if cmp -s "$wanted" "$venv/.made-from" && "$venv/bin/python" -c '' 2>/dev/null; then
-        return
-    fi
-    echo "setup: judges of notifications in $venv" >&2
-    rm -rf "$venv"
-    mkdir -p target
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        --only-binary :all: --requirement "$wanted" </dev/null >&2
-    cp "$wanted" "$venv/.made-from"
-}
-
+# The client library for Node and what builds the dashboard.
 node_packages() { # node_packages DIRECTORY
     local dir=$1
     if cmp -s "$dir/package-lock.json" "$dir/node_modules/.made-from"; then
@@ -146,9 +129,10 @@ node_packages() { # node_packages DIRECTORY
 case ${1:-} in
     demo) require cargo cc ;;
     test)
-        require cargo cc python node npm prometheus alertmanager chromium
-        python_client
-        receivers
+        require cargo cc python node npm alertmanager chromium
+        python_packages venv "$CLIENTS/python/requirements.txt" "Python client"
+        python_packages venv-receivers "$RECEIVERS/requirements.txt" "judges of notifications"
+        python_packages venv-schema "$SCHEMA/requirements.txt" "what fuzzes the API"
         node_packages "$CLIENTS/node"
         node_packages ui
         ;;

@@ -5,6 +5,7 @@
 
 mod admin;
 mod keys;
+mod pace;
 mod secret;
 mod sessions;
 #[cfg(test)]
@@ -113,6 +114,8 @@ pub struct AuthCounts {
     pub unauthorized: AtomicU64,
     /// Requests whose key is not good for what they asked.
     pub forbidden: AtomicU64,
+    /// Requests whose key was used too fast.
+    pub too_many: AtomicU64,
 }
 
 /// Why a request is not known to come from anybody.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::guard::{DataExposure, Guard};
-use crate::api::listen::Listener;
+use crate::api::listen::{Limits, ListenCounts, Listener};
 use crate::api::ofrep::Ofrep;
 use crate::api::{Parts, Recent, control_plane, data_plane};
 use crate::auth::{Auth, FirstKeyError, KeyRing, first_key, random};
@@ -205,9 +205,13 @@ impl Server {
             hosts: &settings.data.hosts,
         };
         let data_guard = Guard::data(Arc::clone(&auth), clock.clone(), exposure);
+        let data_guard = data_guard.with_pace(settings.data.max_requests_per_minute);
         let hosts = &settings.control.hosts;
         let control_guard = Guard::control(Arc::clone(&auth), clock.clone(), control_address, hosts);
+        let control_guard = control_guard.with_pace(settings.control.max_requests_per_minute);
+        let connections = Arc::new(ListenCounts::default());
         let parts = Arc::new(Parts {
+            connections: Arc::clone(&connections),
             control: Arc::clone(&control),
             auth: Arc::clone(&auth),
             secure_cookies: !control_address.ip().is_loopback(),
@@ -233,7 +237,10 @@ impl Server {
         let drain = settings.drain.as_std();
         let serving = planes
             .into_iter()
-            .map(|(listener, router)| tokio::spawn(listener.serve(router, stopped.clone(), drain)))
+            .map(|(listener, router)| {
+                let counts = Arc::clone(&connections);
+                tokio::spawn(listener.serve(router, Limits::default(), counts, stopped.clone(), drain))
+            })
             .collect();
         let mut background = background(&control, &auth, settings);
         background.spawn(Arc::clone(&notifier).run());

@@ -82,6 +82,8 @@ pub struct DataSettings {
     pub max_pins: usize,
     /// Whether apps need a key.
     pub keys: DataKeys,
+    /// Requests that each key may send in a minute; 0 for any number.
+    pub max_requests_per_minute: u32,
     /// Names besides localhost under which a loopback listener that holds the provider's key may be asked.
     pub hosts: Vec<String>,
 }
@@ -108,6 +110,8 @@ pub struct ControlSettings {
     pub open: bool,
     /// Keys besides those that the store holds.
     pub keys: Vec<SettingsKey>,
+    /// Requests that each key may send in a minute; 0 for any number.
+    pub max_requests_per_minute: u32,
 }
 
 /// How the log is written.
@@ -256,6 +260,7 @@ impl Settings {
             body_limit: reader.value("data.bodyLimit", None, "32MiB", bytes),
             max_pins: reader.value("data.maxPins", None, "2000000", |text| count(text, 1, 100_000_000)),
             keys: DataKeys::Open,
+            max_requests_per_minute: reader.value("data.maxRequestsPerMinute", None, "0", per_minute),
             hosts: reader.list("data.hosts", host),
         };
         let data = DataSettings { keys: keys::of_data(reader, data.listen), ..data };
@@ -358,7 +363,8 @@ fn control(reader: &mut Reader<'_>, options: &Options) -> ControlSettings {
         let hint = "leave it out, or listen on 127.0.0.1";
         reader.problem(&place, "control.open", &message, Some(hint));
     }
-    ControlSettings { listen, hosts, public_url, open, keys }
+    let max_requests_per_minute = reader.value("control.maxRequestsPerMinute", None, "6000", per_minute);
+    ControlSettings { listen, hosts, public_url, open, keys, max_requests_per_minute }
 }
 
 fn host(name: &str) -> Result<String, String> {
@@ -378,6 +384,11 @@ fn public_host(text: &str) -> Result<String, String> {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let text = text.replace("localhost", "127.0.0.1");
     text.parse().map_err(|_| "is no address such as 127.0.0.1:8980 or [::]:8980".to_owned())
+}
+
+fn per_minute(text: &str) -> Result<u32, String> {
+    let count = count(text, 0, 10_000_000)?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn yes_or_no(text: &str) -> Result<bool, String> {

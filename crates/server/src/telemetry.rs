@@ -23,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use self::measured::MOST_METRICS;
 use self::measured::Measured;
+use crate::api::listen::ListenCounts;
 use crate::api::types::SidesView;
 use crate::api::view::percent;
 use crate::auth::Auth;
@@ -83,6 +84,8 @@ pub struct Sources<'a> {
     pub ingest: &'a IngestCounts,
     /// Keys and sessions.
     pub auth: &'a Auth,
+    /// What is counted of connections.
+    pub connections: &'a ListenCounts,
     /// What the gateway counts.
     pub gateway: &'a GatewayCounts,
     /// The providers, with what is counted of each.
@@ -102,6 +105,7 @@ pub async fn metrics(sources: Sources<'_>) -> String {
     let mut registry = Registry::with_prefix("serin");
     process(&mut registry, sources);
     auth(&mut registry, sources.auth);
+    connections(&mut registry, sources.connections);
     gateway(&mut registry, sources.gateway);
     providers::providers(&mut registry, sources.upstreams);
     otlp(&mut registry, sources.otlp);
@@ -140,6 +144,13 @@ fn process(registry: &mut Registry, sources: Sources<'_>) {
     registry.register("start_time_seconds", "When the server started, in seconds since 1970", start);
 }
 
+fn connections(registry: &mut Registry, counts: &ListenCounts) {
+    let registry = registry.sub_registry_with_prefix("connections");
+    counter(registry, "accepted", "Connections that were accepted", load(&counts.accepted));
+    let refused = "Connections that were closed because their address had too many";
+    counter(registry, "refused", refused, load(&counts.refused));
+}
+
 fn auth(registry: &mut Registry, auth: &Auth) {
     let registry = registry.sub_registry_with_prefix("auth");
     let counts = &auth.counts;
@@ -155,6 +166,7 @@ fn auth(registry: &mut Registry, auth: &Auth) {
         "Requests whose key is not good for what they asked",
         load(&counts.forbidden),
     );
+    counter(registry, "too_many", "Requests whose key was used too fast", load(&counts.too_many));
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     gauge(registry, "keys", "Keys that there are", count(auth.keys.list().len()));
     gauge(registry, "sessions", "Sessions of the dashboard", count(auth.sessions.len()));

@@ -150,6 +150,9 @@ fn annotate(operation: &mut Operation, method: &str, path: &str) {
         .get_or_insert_default()
         .merge(ExtensionsBuilder::new().add(PERMISSION, word).build());
     let is_of_api = path.starts_with("/api/");
+    if is_of_api {
+        problem(operation, "400", "The request cannot be read.");
+    }
     if needs == Some(Nothing) {
         operation.security = Some(Vec::new());
     } else {
@@ -159,6 +162,7 @@ fn annotate(operation: &mut Operation, method: &str, path: &str) {
             schemes.push(SecurityRequirement::new("session", none));
         }
         operation.security = Some(schemes);
+        problem(operation, "429", "The key was used too fast; `Retry-After` says how long to wait.");
         problem(operation, "401", "No key, or one that is not known or no longer good.");
         problem(
             operation,

@@ -25,7 +25,7 @@ use super::overview::{closest, worst};
 use super::read::{NoParams, Params, limit, rollout_id};
 use super::recent::{Look, MaxAge};
 use super::rollouts::summaries;
-use super::types::{AuditPage, OncallCanary, OncallCommand, OncallView, StreamEvent};
+use super::types::{AuditPage, OncallCanary, OncallCommand, OncallView, ProblemDetails, StreamEvent};
 use crate::control::Event as Change;
 use crate::notify::message::commands_of_canary;
 use crate::snapshot::PackSnapshot;
@@ -81,7 +81,10 @@ pub(super) enum AuditOrder {
 /// Shows a part of the audit log.
 #[utoipa::path(
     get, path = "/audit", tag = "audit", params(AuditParams),
-    responses((status = 200, description = "In the order asked for.", body = AuditPage)),
+    responses(
+        (status = 200, description = "In the order asked for.", body = AuditPage),
+        (status = 404, description = "There is no such pack.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
 )]
 pub(super) async fn log(
     State(app): State<App>,
@@ -190,7 +193,10 @@ pub(super) struct StreamParams {
 /// slow: read everything anew.
 #[utoipa::path(
     get, path = "/stream", tag = "audit", params(StreamParams),
-    responses((status = 200, description = "Server-sent events.", body = StreamEvent, content_type = "text/event-stream")),
+    responses(
+        (status = 200, description = "Server-sent events.", body = StreamEvent, content_type = "text/event-stream"),
+        (status = 404, description = "There is no such pack.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
 )]
 pub(super) async fn stream(
     State(app): State<App>,

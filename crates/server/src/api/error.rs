@@ -3,6 +3,7 @@
 //! **Invariant:** an answer never carries the message of an inner error; that is logged once, here.
 
 use std::error::Error;
+use std::time::Duration;
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -38,6 +39,7 @@ impl ApiError {
             detail: Some(detail.into()),
             instance: None,
             hint: None,
+            retry_after: None,
             problems: Vec::new(),
             diff: Vec::new(),
         }))
@@ -106,6 +108,23 @@ impl ApiError {
     /// 409: it cannot be done as things stand.
     pub fn conflict(kind: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, kind, "not as things stand", detail)
+    }
+
+    /// 408: the body did not come in time.
+    pub fn too_slow(within: Duration) -> Self {
+        let detail = format!("the body did not arrive within {} s", within.as_secs());
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "the request took too long", detail)
+    }
+
+    /// 429: whoever asks has asked too often.
+    pub fn too_many_requests(who: &str, per_minute: u32, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let detail = format!("{who} may send {per_minute} requests a minute; one more passes in {seconds} s");
+        let mut told =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "too many requests", detail)
+                .hint("send fewer, or raise `maxRequestsPerMinute` in the settings");
+        told.0.retry_after = Some(seconds.max(1));
+        told
     }
 
     /// 413: the body is larger than allowed.
@@ -199,8 +218,9 @@ fn render(problem: &ProblemDetails) -> Response {
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let retry_after = problem.retry_after;
+    if let Some(seconds) = retry_after.or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(1)) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -3,6 +3,7 @@
 //! **Invariant:** a request reaches its handler only with what the table in `access` says that it needs.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -37,6 +38,8 @@ pub struct Guard {
     names: Option<Arc<[String]>>,
     plane: Plane,
     is_loopback: bool,
+    /// Requests that each key may send in a minute; nothing for any number.
+    per_minute: Option<NonZeroU32>,
 }
 
 /// Which listener it is.
@@ -71,7 +74,7 @@ impl Guard {
     pub fn control(auth: Arc<Auth>, clock: Clock, address: SocketAddr, hosts: &[String]) -> Self {
         let is_loopback = address.ip().is_loopback();
         let names = is_loopback.then(|| names(address, hosts));
-        Self { auth, clock, names, plane: Plane::Control, is_loopback }
+        Self { auth, clock, names, plane: Plane::Control, is_loopback, per_minute: None }
     }
 
     /// The guard of the data plane.
@@ -82,7 +85,14 @@ impl Guard {
         let DataExposure { address, keys, holds_provider_key, hosts } = exposure;
         let is_loopback = address.ip().is_loopback();
         let names = (is_loopback && holds_provider_key).then(|| names(address, hosts));
-        Self { auth, clock, names, plane: Plane::Data { keys, holds_provider_key }, is_loopback }
+        let plane = Plane::Data { keys, holds_provider_key };
+        Self { auth, clock, names, plane, is_loopback, per_minute: None }
+    }
+
+    /// The same guard, which lets each key send so many requests in a minute; 0 for any number.
+    #[must_use]
+    pub fn with_pace(self, per_minute: u32) -> Self {
+        Self { per_minute: NonZeroU32::new(per_minute), ..self }
     }
 
     /// Whether every request can pass as it is, so that nothing needs to be asked of any.
@@ -110,6 +120,7 @@ impl Guard {
             Needs::ReadBeyondLoopback => Permission::Read,
         };
         let caller = self.identify(headers)?;
+        self.check_pace(&caller)?;
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
         let refused =
             if caller.via == Via::Session && !is_safe { check_same_origin(uri, headers).err() } else { None };
@@ -118,6 +129,20 @@ impl Guard {
             None => Ok(Some(caller)),
             Some(error) => Err(self.forbidden(error)),
         }
+    }
+
+    fn check_pace(&self, caller: &Caller) -> Result<(), ApiError> {
+        let (Some(per_minute), Some(id)) = (self.per_minute, &caller.key) else { return Ok(()) };
+        let keys = self.auth.keys.list();
+        let Some(key) = keys.iter().find(|key| key.id == *id) else { return Ok(()) };
+        let pace = match self.plane {
+            Plane::Control => &key.on_control,
+            Plane::Data { .. } => &key.on_data,
+        };
+        pace.take(per_minute, self.clock.now()).map_err(|wait| {
+            self.auth.counts.too_many.fetch_add(1, Ordering::Relaxed);
+            ApiError::too_many_requests(&caller.shown(), per_minute.get(), wait)
+        })
     }
 
     fn identify(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {

@@ -43,6 +43,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         control: &app.control,
         ingest: &app.ingest,
         auth: &app.auth,
+        connections: &app.connections,
         gateway: app.gateway.counts(),
         upstreams: app.gateway.upstreams(),
         notifier: &app.notifier,

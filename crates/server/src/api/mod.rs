@@ -53,6 +53,7 @@ use utoipa_axum::routes;
 use self::access::Needs;
 use self::error::ApiError;
 use self::guard::{Guard, guard};
+use self::listen::ListenCounts;
 pub use self::recent::Recent;
 use crate::auth::Auth;
 use crate::control::Control;
@@ -68,6 +69,8 @@ use crate::samples::Samples;
 /// Everything that answering a request needs.
 #[derive(Debug)]
 pub struct Parts {
+    /// What is counted of connections.
+    pub connections: Arc<ListenCounts>,
     /// The control side.
     pub control: Arc<Control>,
     /// Keys and sessions.

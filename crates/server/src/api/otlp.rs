@@ -48,7 +48,7 @@ const JSON: &str = "application/json";
         (status = 200, description = "An ExportTraceServiceResponse in the form of the request.", body = String, content_type = "application/x-protobuf"),
         (status = 400, description = "The body cannot be read: a google.rpc.Status.", body = String, content_type = "application/x-protobuf"),
         (status = 413, description = "More than 10 000 spans or 8 MiB, perhaps once inflated.", body = String, content_type = "application/x-protobuf"),
-        (status = 415, description = "The body is in a form that is not read here.", body = String, content_type = "application/json"),
+        (status = 415, description = "The body is in a form that is not read here: a google.rpc.Status.", body = serde_json::Value, content_type = "application/json"),
         (status = 503, description = "Nothing was stored; send the same spans again.", body = String, content_type = "application/x-protobuf"),
     ),
 )]
@@ -74,7 +74,7 @@ pub(super) async fn traces(State(app): State<App>, headers: HeaderMap, body: Bod
         (status = 200, description = "An ExportLogsServiceResponse in the form of the request.", body = String, content_type = "application/x-protobuf"),
         (status = 400, description = "The body cannot be read: a google.rpc.Status.", body = String, content_type = "application/x-protobuf"),
         (status = 413, description = "More than 10 000 records or 8 MiB, perhaps once inflated.", body = String, content_type = "application/x-protobuf"),
-        (status = 415, description = "The body is in a form that is not read here.", body = String, content_type = "application/json"),
+        (status = 415, description = "The body is in a form that is not read here: a google.rpc.Status.", body = serde_json::Value, content_type = "application/json"),
         (status = 503, description = "Nothing was stored; send the same records again.", body = String, content_type = "application/x-protobuf"),
     ),
 )]

@@ -1,5 +1,7 @@
 //! Reading requests: bodies with a limit, parameters, names.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::header::CONTENT_LENGTH;
@@ -15,6 +17,8 @@ use super::error::ApiError;
 
 /// The largest body of a small request, in bytes.
 pub(super) const SMALL_BODY: usize = 256 << 10;
+/// The longest time that a body may take to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Reads a whole body of at most `limit` bytes.
 pub(super) async fn bytes(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
@@ -26,7 +30,8 @@ pub(super) async fn bytes(headers: &HeaderMap, body: Body, limit: usize) -> Resu
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    match Limited::new(body, limit).collect().await {
+    let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, limit).collect()).await;
+    match collected.map_err(|_| ApiError::too_slow(BODY_WITHIN))? {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if is_length_error(&*error) => Err(too_large()),
         Err(_) => Err(ApiError::bad_request("incomplete-body", "the body broke off before its end")),

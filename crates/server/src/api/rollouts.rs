@@ -48,7 +48,10 @@ pub(super) struct ListParams {
 /// Lists rollouts.
 #[utoipa::path(
     get, path = "/rollouts", tag = "rollouts", params(ListParams),
-    responses((status = 200, description = "Newest first.", body = RolloutList)),
+    responses(
+        (status = 200, description = "Newest first.", body = RolloutList),
+        (status = 404, description = "There is no such pack.", body = ProblemDetails, content_type = "application/problem+json"),
+    ),
 )]
 pub(super) async fn list(
     State(app): State<App>,

@@ -11,6 +11,7 @@ use serin_core::audit::{Action, AuditFact};
 use serin_core::ids::Actor;
 use tokio::sync::Mutex;
 
+use super::pace::Pace;
 use super::secret::{NEW_KEY_BYTES, base32, hash_of, new_key};
 use super::{Caller, SettingsKey, Unknown, Via};
 use crate::store::{Store, StoreError, StoredKey};
@@ -42,6 +43,10 @@ pub struct KeyInfo {
     used: AtomicI64,
     /// The same as the store has it.
     noted: AtomicI64,
+    /// How fast it is used on the control plane.
+    pub(crate) on_control: Pace,
+    /// How fast it is used on the data plane.
+    pub(crate) on_data: Pace,
 }
 
 impl KeyInfo {
@@ -345,6 +350,8 @@ fn of_store(stored: StoredKey) -> KeyInfo {
         hash: stored.hash,
         used: AtomicI64::new(used),
         noted: AtomicI64::new(used),
+        on_control: Pace::default(),
+        on_data: Pace::default(),
     }
 }
 
@@ -358,5 +365,7 @@ fn of_settings(key: &SettingsKey) -> KeyInfo {
         hash: key.hash,
         used: AtomicI64::new(NEVER),
         noted: AtomicI64::new(NEVER),
+        on_control: Pace::default(),
+        on_data: Pace::default(),
     }
 }

@@ -31,6 +31,7 @@ mod upstreams;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -68,6 +69,9 @@ use crate::auth::Caller;
 use crate::resolve::{ResolveError, Resolved, Resolver, Visit};
 use crate::samples::{Samples, Subject};
 use crate::tool_schema::ToolSchemas;
+
+/// The longest time that the body of a request may take to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(120);
 
 /// Tells which side of the comparison answered.
 pub static VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
@@ -228,7 +232,12 @@ impl Gateway {
         if announced.is_some_and(|length| length > limit) {
             return Err(too_large());
         }
-        match Limited::new(body, limit).collect().await {
+        let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, limit).collect()).await;
+        let too_slow = |_| {
+            let message = format!("the request body did not arrive within {} s", BODY_WITHIN.as_secs());
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
+        };
+        match collected.map_err(too_slow)? {
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if is_length_error(&*error) => Err(too_large()),
             Err(_) => {

@@ -23,6 +23,7 @@ fn without_anything_the_defaults_hold() {
       listen: 127.0.0.1:8981  # default
       hosts: []  # default
       open: false  # default
+      maxRequestsPerMinute: 6000  # default
     data:
       listen: 127.0.0.1:8980  # default
       sessionHeaders: []  # default
@@ -33,6 +34,7 @@ fn without_anything_the_defaults_hold() {
       ofrepOrigins: []  # default
       bodyLimit: 32MiB  # default
       maxPins: 2000000  # default
+      maxRequestsPerMinute: 0  # default
       hosts: []  # default
       keys: open  # default
     ingest:

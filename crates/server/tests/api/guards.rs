@@ -306,3 +306,20 @@ async fn on_an_open_server_whoever_asks_is_anyone_and_may_do_everything() {
     insta::assert_snapshot!("anyone", app.get("/api/v1/whoami").await.shown());
     assert!(!app.data_dir().join(ADMIN_KEY_FILE).exists());
 }
+
+#[tokio::test]
+async fn a_key_that_is_used_too_fast_waits_and_others_do_not() {
+    let locked = Locked::start(&[("SERIN_CONTROL_MAX_REQUESTS_PER_MINUTE", "60")]).await;
+    let key = locked.key(json!({"name": "ci", "role": "viewer"})).await;
+    for _ in 0..60 {
+        assert_eq!(locked.ask(&key, "GET", "/api/v1/packs", "").await.status, 200);
+    }
+    let refused = locked.ask(&key, "GET", "/api/v1/packs", "").await;
+    assert_eq!((refused.status, &refused.headers["retry-after"]), (429, &"1".parse().unwrap()));
+    insta::assert_snapshot!("too_fast", refused.shown());
+    assert_eq!(locked.ask(&locked.admin, "GET", "/api/v1/packs", "").await.status, 200);
+    let metrics = locked.app.get("/metrics").await.text();
+    assert!(metrics.contains("auth_too_many_total 1"), "{metrics}");
+    locked.app.clock.set(locked.app.clock.now() + std::time::Duration::from_secs(1));
+    assert_eq!(locked.ask(&key, "GET", "/api/v1/packs", "").await.status, 200);
+}
