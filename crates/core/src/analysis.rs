@@ -27,7 +27,7 @@ use crate::metric::{Better, Kind, Metric, MetricName, Signal, Tier};
 use crate::outside::Outside;
 use crate::plan::{Comparison, Decision, GateRule, Plan, ProgressWhen};
 use crate::rollout::{Active, HoldCause};
-use crate::routing::Variant;
+use crate::routing::{Stamp, Variant};
 use crate::stats::logspace::LogE;
 use crate::stats::merge::{Alpha, BudgetShares, merge};
 use crate::stats::response_guard::ResponseGuard;
@@ -99,6 +99,14 @@ pub struct Cell {
     pub variant: Variant,
     /// What they showed.
     pub counters: Counters,
+}
+
+impl Cell {
+    /// What the sessions of a variant that bear a stamp showed.
+    pub fn of(stamp: &Stamp, variant: Variant, counters: Counters) -> Self {
+        let &Stamp { rollout: _, revision: _, step, start, segment, weight, observing } = stamp;
+        Self { step, start, segment, weight, observing, variant, counters }
+    }
 }
 
 /// Sessions assigned under one weight.

@@ -7,6 +7,15 @@ use std::fmt;
 #[derive(Debug)]
 pub struct Chain<'e>(pub &'e (dyn Error + 'e));
 
+/// The innermost cause of an error, which is the one that tells something about a connection.
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;

@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod notify;
 pub mod otlp;
 pub mod pins;
+mod recent;
 pub mod resolve;
 pub mod samples;
 pub mod segments;

@@ -1,13 +1,14 @@
-//! Whose certificates a provider may show, and what is said when it shows another.
+//! Whose certificates others may show, and what is said when they show another.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 /// The issuers that are trusted instead of the public ones.
 #[derive(Clone)]
@@ -34,11 +35,28 @@ impl Roots {
             Ok(Self(Arc::new(roots)))
         }
     }
+}
 
-    /// The issuers, for a client.
-    pub(crate) fn shared(&self) -> Arc<RootCertStore> {
-        Arc::clone(&self.0)
-    }
+/// Connects with TLS where the address asks for it, over HTTP/1.1, to whoever one of `roots` vouches for; without
+/// them one of the public issuers.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub(crate) fn https<C>(roots: Option<&Roots>, connector: C) -> io::Result<HttpsConnector<C>> {
+    let provider = rustls::crypto::ring::default_provider();
+    let tls = match roots {
+        None => {
+            HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider).map_err(io::Error::other)?
+        }
+        Some(Roots(roots)) => {
+            let config = ClientConfig::builder_with_provider(provider.into())
+                .with_safe_default_protocol_versions()
+                .map_err(io::Error::other)?;
+            let config = config.with_root_certificates(Arc::clone(roots)).with_no_client_auth();
+            HttpsConnectorBuilder::new().with_tls_config(config)
+        }
+    };
+    Ok(tls.https_or_http().enable_http1().wrap_connector(connector))
 }
 
 impl fmt::Debug for Roots {

@@ -305,15 +305,7 @@ impl Book {
         let cell = |id: CohortId, counters: Counters| {
             let cohort = controller.cohort(id);
             let stamp = cohort.stamp.as_ref()?;
-            Some(Cell {
-                step: stamp.step,
-                start: stamp.start,
-                segment: stamp.segment,
-                weight: stamp.weight,
-                observing: stamp.observing,
-                variant: cohort.variant,
-                counters,
-            })
+            Some(Cell::of(stamp, cohort.variant, counters))
         };
         match &self.cells {
             Cells::ByCore(cells) => {

@@ -4,8 +4,7 @@
 //! answer may be, as `Cache-Control: max-age=1` does, may get what another one has just read. An answer
 //! from before a change of the pack is never given, and a request that says nothing reads anew.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
@@ -17,6 +16,7 @@ use super::App;
 use super::error::ApiError;
 use super::packs::detail;
 use super::types::{DecisionView, PackDetail};
+use crate::recent;
 use crate::store::AuditFilter;
 
 /// No request gets an older answer, whatever it allows.
@@ -50,12 +50,7 @@ pub(super) struct Look {
 
 /// What was read a moment ago, one look per pack.
 #[derive(Debug, Default)]
-pub struct Recent {
-    packs: Mutex<BTreeMap<PackName, Slot>>,
-}
-
-/// Held while a pack is read, so that those who come meanwhile get the same answer.
-type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
+pub struct Recent(recent::Recent<Kept>);
 
 #[derive(Debug)]
 struct Kept {
@@ -74,11 +69,7 @@ impl Recent {
         if age.is_zero() {
             return Ok(Arc::new(look(app, name).await?));
         }
-        let slot = {
-            let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(packs.entry(name.clone()).or_default())
-        };
-        let mut kept = slot.lock().await;
+        let mut kept = self.0.of(name).await;
         if let Some(kept) = &*kept
             && kept.made.elapsed() <= age
             && is_current(app, name, &kept.look.detail).await

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use http::header::CONTENT_TYPE;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -24,6 +24,9 @@ use serin_core::outside::{Outside, query};
 use serin_core::plan::{Gate, GateRule, Plan};
 use serin_core::rollout::Rollout;
 use serin_core::routing::Variant;
+
+use crate::errors::root_cause;
+use crate::trust;
 
 /// The largest answer of a provider, in bytes.
 const LARGEST_ANSWER: usize = 1 << 20;
@@ -74,12 +77,7 @@ impl Measurer {
     pub fn new(providers: BTreeMap<String, MetricProvider>) -> std::io::Result<Self> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(std::io::Error::other)?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
+        let connector = trust::https(None, http)?;
         Ok(Self { providers, client: Client::builder(TokioExecutor::new()).build(connector) })
     }
 
@@ -135,7 +133,7 @@ impl MetricProvider {
         let unreachable = |why: String| Unanswered::Unreachable { url: url(), why };
         let request = request.map_err(|error| unreachable(error.to_string()))?;
         let answered = tokio::time::timeout(self.timeout, async {
-            let response = client.request(request).await.map_err(|error| unreachable(root(&error)))?;
+            let response = client.request(request).await.map_err(|error| unreachable(root_cause(&error)))?;
             let status = response.status().as_u16();
             let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
             let body = body.map_err(|error| unreachable(error.to_string()))?.to_bytes();
@@ -194,13 +192,6 @@ fn value(body: &[u8]) -> Result<f64, String> {
         Some(number) => Err(number.to_string()),
         None => Err("no value".to_owned()),
     }
-}
-
-/// The innermost reason of an error.
-fn root(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .last()
-        .map_or_else(String::new, ToString::to_string)
 }
 
 /// Text as a form holds it.

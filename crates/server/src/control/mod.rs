@@ -42,6 +42,7 @@ use self::journal::Journal;
 use self::measure::Measurer;
 use self::run::SWEPT_TWICE;
 use crate::clock::Clock;
+use crate::recent::Recent;
 use crate::resolve::Resolver;
 use crate::segments::Segments;
 use crate::store::{Store, StoreError, StoredPack};
@@ -65,7 +66,7 @@ pub struct Control {
     measurer: OnceLock<Measurer>,
     /// The LLM providers that versions may name; not checked as long as nobody told.
     providers: OnceLock<BTreeSet<ProviderName>>,
-    recent: recent::Recent,
+    recent: Recent<recent::Kept>,
     looked: watch::Looked,
     /// What is counted on the way.
     pub counts: ControlCounts,
@@ -176,7 +177,7 @@ impl Control {
             left: draining::Counted::default(),
             measurer: OnceLock::new(),
             providers: OnceLock::new(),
-            recent: recent::Recent::default(),
+            recent: Recent::default(),
             looked: watch::Looked::default(),
             counts: ControlCounts::default(),
         });

@@ -91,21 +91,23 @@ impl Control {
         Ok(evidence)
     }
 
+    /// The folded sessions of a rollout, by cohort.
+    pub(super) async fn cells(
+        &self,
+        cohorts: &Cohorts,
+        rollout: &RolloutId,
+    ) -> Result<Vec<Cell>, StoreError> {
+        let folded = self.store.evidence(rollout).await?.into_iter();
+        let cell = |(id, counters)| {
+            let (cohort, stamp) = stamped(cohorts, id)?;
+            Some(Cell::of(stamp, cohort.variant, counters))
+        };
+        Ok(folded.filter_map(cell).collect())
+    }
+
     /// Everything stored about a rollout, without folding anything.
     pub(super) async fn seen(&self, cohorts: &Cohorts, rollout: &Rollout) -> Result<Evidence, StoreError> {
-        let mut evidence = Evidence::default();
-        for (id, counters) in self.store.evidence(&rollout.id).await? {
-            let Some((cohort, stamp)) = stamped(cohorts, id) else { continue };
-            evidence.cells.push(Cell {
-                step: stamp.step,
-                start: stamp.start,
-                segment: stamp.segment,
-                weight: stamp.weight,
-                observing: stamp.observing,
-                variant: cohort.variant,
-                counters,
-            });
-        }
+        let mut evidence = Evidence { cells: self.cells(cohorts, &rollout.id).await?, ..Evidence::default() };
         let mut assigned: BTreeMap<Weight, Sides<u64>> = BTreeMap::new();
         for (id, sessions) in self.store.assigned(&rollout.id).await? {
             let Some((cohort, stamp)) = stamped(cohorts, id) else { continue };
@@ -139,7 +141,7 @@ impl Control {
 }
 
 /// A cohort of a rollout with its stamp.
-pub(super) fn stamped(cohorts: &Cohorts, id: CohortId) -> Option<(&Cohort, &Stamp)> {
+fn stamped(cohorts: &Cohorts, id: CohortId) -> Option<(&Cohort, &Stamp)> {
     let cohort = cohorts.get(id)?;
     cohort.stamp.as_ref().map(|stamp| (&**cohort, stamp))
 }

@@ -3,9 +3,8 @@
 //! Adding up the evidence of a rollout takes milliseconds under the lock of its pack. Metrics need no number that
 //! is newer than the last scrape but one; a change of the pack shows at once all the same.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serin_core::ids::PackName;
 use serin_core::units::{HoldFor, Timestamp};
@@ -19,15 +18,9 @@ const WHILE_ACTIVE: HoldFor = HoldFor::from_secs(5);
 /// How old that of a rollout may be which is over: only late outcomes still change what is shown of it.
 const AFTERWARDS: HoldFor = HoldFor::from_secs(60);
 
-/// The last view of each pack.
-#[derive(Debug, Default)]
-pub(super) struct Recent(Mutex<BTreeMap<PackName, Slot>>);
-
-/// Held while a pack is read, so that those who come meanwhile get the same view.
-type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
-
+/// The last view of a pack.
 #[derive(Debug)]
-struct Kept {
+pub(super) struct Kept {
     at: Timestamp,
     view: Arc<PackView>,
 }
@@ -41,11 +34,7 @@ impl Control {
     /// [`StoreError`] when what was measured cannot be read.
     pub async fn recent_view(&self, pack: &PackName) -> Result<Option<Arc<PackView>>, StoreError> {
         let Some((state, _, forced)) = self.standing(pack).await else { return Ok(None) };
-        let slot = {
-            let mut packs = self.recent.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(packs.entry(pack.clone()).or_default())
-        };
-        let mut kept = slot.lock().await;
+        let mut kept = self.recent.of(pack).await;
         let now = self.clock.now();
         let longest = if state.active().is_some() { WHILE_ACTIVE } else { AFTERWARDS };
         if let Some(kept) = &*kept

@@ -10,7 +10,6 @@ use serin_core::units::Timestamp;
 use serin_core::watch::{Before, Look, Watch, breach, look, running};
 
 use super::commit::{Beside, NotCommitted};
-use super::observe::stamped;
 use super::{Control, Managed};
 use crate::store::StoreError;
 
@@ -61,20 +60,7 @@ impl Control {
             let plan = watch.plan(&managed.plan);
             self.fold_matured(&managed.state.name, &id, &plan, baseline, now).await?;
         }
-        let mut cells = Vec::new();
-        for (cohort, counters) in self.store.evidence(&id).await? {
-            let Some((cohort, stamp)) = stamped(&managed.cohorts, cohort) else { continue };
-            cells.push(Cell {
-                step: stamp.step,
-                start: stamp.start,
-                segment: stamp.segment,
-                weight: stamp.weight,
-                observing: stamp.observing,
-                variant: cohort.variant,
-                counters,
-            });
-        }
-        Ok(cells)
+        self.cells(&managed.cohorts, &id).await
     }
 
     /// Records a breach, and brings everybody back to the version before where the manifest says so.

@@ -379,17 +379,15 @@ mod tests {
     use crate::gateway::slots::Slots;
 
     use http_body_util::BodyExt;
-    use hyper_rustls::HttpsConnectorBuilder;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     async fn provider() -> (TcpListener, Connections) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .unwrap();
-        let connector = tls.https_or_http().enable_http1().build();
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        let connector = crate::trust::https(None, http).unwrap();
         let minute = Duration::from_secs(60);
         let limits = Limits {
             connect_timeout: minute,

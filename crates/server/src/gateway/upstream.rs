@@ -11,7 +11,6 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
-use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serin_core::ids::ProviderName;
 
@@ -19,6 +18,7 @@ use super::connections::{AnswerBody, Connections, Limits, RequestBody, Unanswere
 use super::protocol::Protocol;
 use super::refusal::Refusal;
 use super::slots::{Full, Slots};
+use crate::errors::root_cause;
 use crate::trust::{self, Roots};
 
 /// Headers of one connection only, besides those that `Connection` names.
@@ -270,20 +270,8 @@ impl Upstream {
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(settings.connect_timeout));
-        let tls = rustls::crypto::ring::default_provider();
-        let connector = match &settings.roots {
-            None => HttpsConnectorBuilder::new()
-                .with_provider_and_webpki_roots(tls)
-                .map_err(|error| UpstreamError::Tls(name.clone(), std::io::Error::other(error)))?,
-            Some(roots) => {
-                let config = rustls::ClientConfig::builder_with_provider(tls.into())
-                    .with_safe_default_protocol_versions()
-                    .map_err(|error| UpstreamError::Tls(name.clone(), std::io::Error::other(error)))?;
-                HttpsConnectorBuilder::new()
-                    .with_tls_config(config.with_root_certificates(roots.shared()).with_no_client_auth())
-            }
-        };
-        let connector = connector.https_or_http().enable_http1().wrap_connector(http);
+        let connector = trust::https(settings.roots.as_ref(), http)
+            .map_err(|error| UpstreamError::Tls(name.clone(), error))?;
         let limits = Limits {
             connect_timeout: settings.connect_timeout,
             connect_retries: settings.connect_retries,
@@ -490,15 +478,6 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-}
-
-/// The innermost reason of an error, which is the one that tells something.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serin_core::units::HoldFor;
@@ -24,6 +24,7 @@ use tower_service::Service;
 
 use super::receiver::Endpoint;
 use crate::errors::Chain;
+use crate::trust;
 
 /// The longest time from opening the connection to the end of the answer.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -126,12 +127,7 @@ impl Client {
 }
 
 fn pool(reach: Reach) -> std::io::Result<Pool<HttpsConnector<Guarded>, Full<Bytes>>> {
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-        .map_err(std::io::Error::other)?
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(Guarded { reach });
+    let connector = trust::https(None, Guarded { reach })?;
     // A connection that is kept would outlive the judgement of its address.
     Ok(Pool::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }
