@@ -89,8 +89,14 @@ impl Measurer {
         rollout: &Rollout,
     ) -> BTreeMap<MetricName, Outside> {
         let gates = plan.analysis.gates.iter().filter(|gate| gate.is_outside());
+        // Gates of one metric share what it measured, so that one which compares must not miss stable.
+        let compares = |metric: &MetricName| {
+            plan.analysis.gates.iter().any(|gate| {
+                gate.metric.name == *metric && matches!(gate.rule, GateRule::NotWorseThanStable { .. })
+            })
+        };
         let readings = gates.map(async |gate| {
-            let outside = match self.gate(pack, gate, rollout).await {
+            let outside = match self.gate(pack, gate, compares(&gate.metric.name), rollout).await {
                 Ok(measured) => measured,
                 Err(why) => {
                     tracing::warn!(%pack, metric = %gate.metric.name, provider = gate.provider, %why, "could not measure {}", gate.metric.name);
@@ -102,7 +108,13 @@ impl Measurer {
         join_all(readings).await.into_iter().collect()
     }
 
-    async fn gate(&self, pack: &PackName, gate: &Gate, rollout: &Rollout) -> Result<Outside, Unanswered> {
+    async fn gate(
+        &self,
+        pack: &PackName,
+        gate: &Gate,
+        compares: bool,
+        rollout: &Rollout,
+    ) -> Result<Outside, Unanswered> {
         let Some(provider) = self.providers.get(&gate.provider) else {
             return Err(Unanswered::Unknown(gate.provider.clone()));
         };
@@ -110,10 +122,7 @@ impl Measurer {
         let of =
             async |side| provider.ask(&self.client, &query(template, pack.as_str(), rollout, side)).await;
         let canary = of(Variant::Canary).await?;
-        let stable = match gate.rule {
-            GateRule::Threshold { .. } => None,
-            GateRule::NotWorseThanStable { .. } => Some(of(Variant::Stable).await?),
-        };
+        let stable = if compares { Some(of(Variant::Stable).await?) } else { None };
         Ok(Outside::Measured { stable, canary })
     }
 }
@@ -209,7 +218,63 @@ fn encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::value;
+    use super::*;
+
+    use jiff::Timestamp;
+    use serin_core::ids::{Actor, RolloutId, Version};
+    use serin_core::parse::parse;
+    use serin_core::rollout::{End, Ended, RolloutKind, State};
+
+    const TWO_GATES: &str = r#"
+apiVersion: omnia.altairalabs.ai/v1alpha1
+kind: PromptPack
+metadata: {name: support}
+spec:
+  version: 1.1.0
+  rollout:
+    analysis:
+      metrics:
+        - {name: success_rate, compareTo: stable, maxRegression: 2pp, provider: prometheus, query: 'e{version="{{version}}"}'}
+        - {name: success_rate, threshold: 90%, comparison: ">=", provider: prometheus, query: 'e{version="{{version}}"}'}
+"#;
+
+    fn ended() -> Rollout {
+        let pack = PackName::parse("support").unwrap();
+        let (now, actor) = (Timestamp::UNIX_EPOCH, Actor::named("ana"));
+        let how = End::Completed;
+        let ended =
+            Ended { at: now, how, actor: actor.clone(), reason: String::new(), step: 0, baseline: None };
+        Rollout {
+            id: RolloutId::of(&pack, 1),
+            attempt: 1,
+            kind: RolloutKind::Canary,
+            stable: Version::parse("1.0.0").unwrap(),
+            canary: Version::parse("1.1.0").unwrap(),
+            salt: "salt".to_owned(),
+            started_by: actor,
+            reason: String::new(),
+            started_at: now,
+            revision: 1,
+            spans: Vec::new(),
+            state: State::Ended(ended),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gate_that_compares_has_stable_whatever_other_gates_of_the_metric_ask() {
+        let answer = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"3"]}}"#;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let router = axum::Router::new().fallback(async move || answer);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let provider = MetricProvider { url, timeout: Duration::from_secs(30) };
+        let measurer = Measurer::new([("prometheus".to_owned(), provider)].into()).unwrap();
+        let plan = parse(TWO_GATES).unwrap_or_else(|problems| panic!("{problems}")).plan;
+        let pack = PackName::parse("support").unwrap();
+        let measured = measurer.measure(&pack, &plan, &ended()).await;
+        let success = MetricName::parse("success_rate").unwrap();
+        assert_eq!(measured[&success], Outside::Measured { stable: Some(3.0), canary: 3.0 });
+    }
 
     #[test]
     fn only_one_finite_number_is_an_answer() {

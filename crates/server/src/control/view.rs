@@ -143,9 +143,13 @@ impl Control {
             // Nobody is asked for a look: what the last check heard is shown.
             let last = self.store.checks(&rollout.id, 1).await?.pop();
             let gates = plan.analysis.gates.iter().zip(&mut now.gates).filter(|(gate, _)| gate.is_outside());
-            for (gate, reading) in gates {
-                let heard = last.iter().flat_map(|check| &check.gates).find(|g| g.metric == gate.metric.name);
-                *reading = heard.cloned().unwrap_or_else(|| reading.clone());
+            for (_, reading) in gates {
+                let mut heard = last.iter().flat_map(|check| &check.gates);
+                if let Some(heard) =
+                    heard.find(|heard| (&heard.metric, &heard.rule) == (&reading.metric, &reading.rule))
+                {
+                    *reading = heard.clone();
+                }
             }
         }
         // The status of a rollout that is over is the one of its last check.
