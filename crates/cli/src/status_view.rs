@@ -48,7 +48,7 @@ pub(crate) fn rollout(view: &RolloutView, depth: Depth) -> String {
     text.push_str(&notes(view, depth));
     text.push('\n');
     text.push_str(&segments(view));
-    text.push_str(&gates(&view.gates));
+    text.push_str(&gates(&view.gates, view.end.is_some()));
     text.push_str(&metrics(view, depth));
     text.push_str(&exposure(view));
     text
@@ -271,9 +271,14 @@ pub(crate) fn paragraph(sentence: &str, style: Style) -> String {
     lines.iter().map(|line| format!("  {}\n", paint(style, line))).collect()
 }
 
-fn gates(gates: &[GateView]) -> String {
+fn gates(gates: &[GateView], is_over: bool) -> String {
     if gates.is_empty() {
-        return format!("  {}\n\n", paint(LOOK, "no gates: the rollout advances by the clock"));
+        let text = if is_over {
+            "no gate was read: the rollout has none, or ended before its first check"
+        } else {
+            "no gates: the rollout advances by the clock"
+        };
+        return format!("  {}\n\n", paint(LOOK, text));
     }
     let headings = ["GATE", "RULE", "CANARY>", "STATE", "SESSIONS>", "EVIDENCE AGAINST THE CANARY"];
     let mut table = Table::new(&headings).indented();

@@ -224,6 +224,8 @@ mod tests {
     use serin_core::ids::{Actor, RolloutId, Version};
     use serin_core::parse::parse;
     use serin_core::rollout::{End, Ended, RolloutKind, State};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     const TWO_GATES: &str = r#"
 apiVersion: omnia.altairalabs.ai/v1alpha1
@@ -260,13 +262,25 @@ spec:
         }
     }
 
+    /// Answers every query with the number three.
+    async fn three(listener: TcpListener) {
+        let body = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"3"]}}"#;
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"%7D") {
+                connection.read_buf(&mut request).await.unwrap();
+            }
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn a_gate_that_compares_has_stable_whatever_other_gates_of_the_metric_ask() {
-        let answer = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"3"]}}"#;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let router = axum::Router::new().fallback(async move || answer);
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        tokio::spawn(three(listener));
         let provider = MetricProvider { url, timeout: Duration::from_secs(30) };
         let measurer = Measurer::new([("prometheus".to_owned(), provider)].into()).unwrap();
         let plan = parse(TWO_GATES).unwrap_or_else(|problems| panic!("{problems}")).plan;
