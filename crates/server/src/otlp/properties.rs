@@ -137,11 +137,24 @@ proptest! {
 
     #[test]
     fn damaged_json_is_read_or_refused_with_its_place(given in logs(), at: prop::sample::Index, byte: Option<u8>) {
-        match serde_json::from_slice::<Logs>(&damaged(given.to_string().into_bytes(), at, byte)) {
-            Ok(logs) => {
-                of_logs(&logs);
-            }
-            Err(error) => prop_assert!(error.line() == 1 && error.to_string().contains(" column "), "{error}"),
+        is_read_or_refused_with_its_place(&damaged(given.to_string().into_bytes(), at, byte));
+    }
+}
+
+fn is_read_or_refused_with_its_place(bytes: &[u8]) {
+    match serde_json::from_slice::<Logs>(bytes) {
+        Ok(logs) => {
+            of_logs(&logs);
+        }
+        Err(error) => {
+            let lines = bytes.split(|byte| *byte == b'\n').count();
+            assert!((1..=lines).contains(&error.line()), "{error}");
+            assert!(error.to_string().contains(" column "), "{error}");
         }
     }
+}
+
+#[test]
+fn a_line_break_for_a_bracket_is_refused_with_its_place() {
+    is_read_or_refused_with_its_place(b"\n\"resourceLogs\":[]}");
 }
