@@ -27,7 +27,12 @@ ui: ## Check the dashboard's sources and build ui/dist from them
 
 bench: ## Measure in release mode; the gateway beside nginx as a plain proxy (ARGS="json pins" runs parts)
 	@scripts/setup.sh bench
-	cargo bench --locked --package serin-cli --bench serving -- $(ARGS)
+ifneq ($(or $(filter numbers,$(ARGS)),$(if $(ARGS),,all)),)
+	cargo bench --locked --package serin-sim --bench numbers
+endif
+ifneq ($(or $(filter-out numbers,$(ARGS)),$(if $(ARGS),,all)),)
+	cargo bench --locked --package serin-cli --bench serving -- $(filter-out numbers,$(ARGS))
+endif
 
 fmt: ## Format all Rust code
 	cargo fmt --all

@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use serin_core::analysis::{Analysis, Sides};
+use serin_core::analysis::{Analysis, Evidence, Sides};
 use serin_core::audit::{Action, AuditFact};
 use serin_core::command::{self, Command};
 use serin_core::ids::{Actor, SessionKey, Version};
@@ -341,7 +341,7 @@ impl World {
             return;
         }
         let before = self.controller.transitions();
-        let evidence = self.book.evidence(&self.controller, &self.signals(), timestamp(self.now_ms));
+        let evidence = self.evidence();
         let n_checks = self.controller.checks().len();
         let until = self.controller.tick(&evidence, self.clock());
         if self.controller.checks().len() > n_checks {
@@ -486,6 +486,11 @@ impl World {
 
 /// What a world tells about itself.
 impl World {
+    /// What a check now would see of the rollout under way.
+    pub fn evidence(&mut self) -> Evidence {
+        self.book.evidence(&self.controller, &self.signals(), timestamp(self.now_ms))
+    }
+
     /// Where the latest rollout is in its life.
     ///
     /// # Panics
