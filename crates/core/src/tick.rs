@@ -156,6 +156,14 @@ fn check(
         degraded: analysis.degraded.clone(),
         degraded_segments: analysis.degraded_segments.clone(),
     });
+    if deciding {
+        // What holds goes on holding, and says how far it has come.
+        for (cause, hold) in &mut state.holds {
+            if let Some(reason) = analysis.holds.get(cause) {
+                hold.reason.clone_from(reason);
+            }
+        }
+    }
     state.guard_tripped = analysis.guard_tripped.clone();
     state.failed_checks = match outcome {
         CheckOutcome::Fail => state.failed_checks + 1,

@@ -391,6 +391,43 @@ async fn the_break_glass_file_forces_stable_while_it_exists_and_is_recorded() {
 }
 
 #[tokio::test]
+async fn the_break_glass_file_is_recorded_once_for_a_pack_at_rest_too_and_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::open(dir.path(), start()).await;
+    house.apply(STABLE).await.unwrap();
+    let recorded = async |house: &House| -> Vec<String> {
+        let entries = house.control.store().audit(&Default::default()).await.unwrap();
+        let about = entries.iter().filter(|entry| entry.action.starts_with("forced_stable"));
+        about
+            .map(|entry| {
+                let source = entry.source.as_deref().unwrap_or_default();
+                format!("{} {} by {} ({source})", entry.pack, entry.action, entry.actor)
+            })
+            .collect()
+    };
+    let set = "support-prompts forced_stable by force-stable file (data_directory)";
+    let cleared = "support-prompts forced_stable_cleared by force-stable file (data_directory)";
+
+    std::fs::write(dir.path().join(FORCE_STABLE_FILE), "*\n").unwrap();
+    house.control.look_at_force_file();
+    house.control.look().await;
+    house.control.look().await;
+    assert_eq!(recorded(&house).await, [set]);
+    let now = house.clock.now();
+    drop(house);
+
+    // The file goes while the server is down, and the next one tells.
+    let again = House::open(dir.path(), now).await;
+    again.control.look().await;
+    assert_eq!(recorded(&again).await, [set]);
+    drop(again);
+    std::fs::remove_file(dir.path().join(FORCE_STABLE_FILE)).unwrap();
+    let last = House::open(dir.path(), now).await;
+    last.control.look().await;
+    assert_eq!(recorded(&last).await, [set, cleared]);
+}
+
+#[tokio::test]
 async fn orders_that_cannot_be_carried_out_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::open(dir.path(), start()).await;

@@ -34,8 +34,8 @@ use crate::stage::{Nginx, Serin, Stage};
 
 pub(crate) const CONNECTIONS: usize = 64;
 pub(crate) const ROUNDS: usize = 5;
-/// Sessions pinned when memory is measured.
-const SESSIONS: u64 = 1_000_000;
+/// Sessions pinned when memory, a step and a rollback are measured.
+const SESSIONS: [(&str, u64); 2] = [("a million", 1_000_000), ("five million", 5_000_000)];
 /// The low rate at which the added latency is measured, per second and server.
 const LOW_RATE: u32 = 50;
 const LOW_RATE_REQUESTS: u64 = 500;
@@ -195,10 +195,17 @@ async fn latency(stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resident memory at rest, and with a million sessions that came over `/v1/resolve`; then how fast a step and
+/// Resident memory at rest, and with some million sessions that came over `/v1/resolve`; then how fast a step and
 /// a rollback reach them.
 async fn memory() -> anyhow::Result<()> {
-    title("Resident memory of serin serve");
+    for (many, sessions) in SESSIONS {
+        title(&format!("Resident memory of serin serve, and {many} sessions"));
+        with_sessions(many, sessions).await?;
+    }
+    Ok(())
+}
+
+async fn with_sessions(many: &str, sessions: u64) -> anyhow::Result<()> {
     // No request of this part goes to a provider.
     let serin = Serin::start(process::free_address()?)?;
     serin.apply_pack()?;
@@ -206,15 +213,15 @@ async fn memory() -> anyhow::Result<()> {
     let mib = |kib: u64| format!("{} MiB", kib / 1_024);
     row("at rest, one pack", &mib(serin.server.resident_kib()?));
     let requests = Requests::resolve(serin.data, Sessions::New, "session");
-    let elapsed = load::run(&requests, CONNECTIONS, SESSIONS, None).await?;
+    let elapsed = load::run(&requests, CONNECTIONS, sessions, None).await?;
     serin.server.cpu_when_quiet()?;
-    row("with a million sessions pinned", &mib(serin.server.resident_kib()?));
-    #[expect(clippy::cast_precision_loss, reason = "a million")]
-    let per_second = SESSIONS as f64 / elapsed.as_secs_f64();
+    row(&format!("with {many} sessions pinned"), &mib(serin.server.resident_kib()?));
+    #[expect(clippy::cast_precision_loss, reason = "some million")]
+    let per_second = sessions as f64 / elapsed.as_secs_f64();
     row("new sessions over /v1/resolve", &format!("{per_second:.0} /s"));
 
     let milliseconds = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-    let canary = load::session_on(serin.data, "session", SESSIONS, "canary").await?;
+    let canary = load::session_on(serin.data, "session", sessions, "canary").await?;
     let step = load::order(serin.control, "promote").await?;
     row("a step, committed and in force", &milliseconds(step));
     let (answered, reached) = load::rollback(serin.control, serin.data, &canary).await?;

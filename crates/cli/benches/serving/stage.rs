@@ -71,7 +71,7 @@ impl Serin {
         let (data, control) = (free_address()?, free_address()?);
         let settings = json!({
             "dataDir": dir.path().join("data"),
-            "data": {"listen": data},
+            "data": {"listen": data, "maxPins": 6_000_000},
             "control": {"listen": control, "open": true},
             "provider": {"baseUrl": format!("http://{provider}/v1")},
             "log": {"filter": "warn"},

@@ -5,9 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serin_core::ids::PackName;
+use serde_json::json;
+use serin_core::audit::{Action, AuditFact};
+use serin_core::ids::{Actor, PackName};
 
-use super::Control;
+use super::{Control, Event};
+use crate::errors::Chain;
+use crate::store::StoreError;
 
 /// The file in the data directory: one pack name a line, or `*`; `#` begins a comment.
 pub const FILE: &str = "force-stable";
@@ -21,6 +25,8 @@ pub(super) struct Forced {
     pub(super) file: ForcedByFile,
     /// By a rollback that is in force and not yet recorded.
     pub(super) rolled_back: BTreeSet<PackName>,
+    /// By the file, as the audit log tells it.
+    pub(super) recorded: BTreeSet<PackName>,
 }
 
 /// What the break-glass file says.
@@ -119,6 +125,56 @@ impl Control {
                 self.resolver.publish(Arc::new(next));
             }
         }
+    }
+
+    /// Records for each pack that the file has come to name it, or no longer does.
+    ///
+    /// What the file says is in force long before: a store that fails keeps nobody from stable, and is asked again
+    /// at the next look.
+    pub(super) async fn record_force_file(&self) {
+        for pack in self.names().await {
+            let is_forced = {
+                let forced = self.forced.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let is_forced = forced.file.names(&pack);
+                if is_forced == forced.recorded.contains(&pack) {
+                    continue;
+                }
+                is_forced
+            };
+            if let Err(error) = self.record_force(&pack, is_forced).await {
+                tracing::warn!(%pack, error = %Chain(&error), "what the force-stable file says of {pack} is still not recorded");
+                return;
+            }
+            let mut forced = self.forced.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if is_forced {
+                forced.recorded.insert(pack);
+            } else {
+                forced.recorded.remove(&pack);
+            }
+        }
+    }
+
+    async fn record_force(&self, pack: &PackName, is_forced: bool) -> Result<(), StoreError> {
+        let Some(managed) = self.managed(pack).await else { return Ok(()) };
+        let managed = managed.lock().await;
+        let (action, reason) = match is_forced {
+            true => (Action::ForcedStable, "the force-stable file names this pack"),
+            false => (Action::ForcedStableCleared, "the force-stable file no longer names this pack"),
+        };
+        let revision = managed.state.revision;
+        let fact = AuditFact {
+            at: self.clock.now(),
+            rollout: managed.state.active().map(|(rollout, _)| rollout.id.clone()),
+            revision,
+            actor: Actor::named("force-stable file"),
+            action,
+            reason: reason.to_owned(),
+            evidence: json!({"file": FILE}),
+        };
+        self.store.record(pack, &[fact]).await?;
+        // Nobody listening is fine.
+        let _ = self.events.send(Event { pack: pack.clone(), revision, actions: vec![action.as_str()] });
+        Ok(())
     }
 }
 

@@ -162,7 +162,11 @@ impl Control {
         let journal_path = data_dir.join(journal::FILE);
         let journal = Journal::open(&journal_path)
             .map_err(|source| LoadError::Journal { path: journal_path.clone(), source })?;
-        let forced = Forced { file: force::read(data_dir), rolled_back: journal.packs() };
+        let forced = Forced {
+            file: force::read(data_dir),
+            rolled_back: journal.packs(),
+            recorded: store.forced_packs().await?,
+        };
         let clock = resolver.clock.clone();
         let control = Arc::new(Self {
             store,

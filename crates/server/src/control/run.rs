@@ -48,6 +48,7 @@ impl Control {
     /// Looks once at every pack; failures are counted, logged and tried again at the next look.
     pub async fn look(&self) {
         self.record_pending().await;
+        self.record_force_file().await;
         for pack in self.names().await {
             if let Err(error) = self.tick_pack(&pack).await {
                 tracing::warn!(%pack, error = %Chain(&error), "could not tick pack {pack}");

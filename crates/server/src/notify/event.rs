@@ -231,9 +231,11 @@ fn own(action: Action, qualifier: Option<&str>) -> Severity {
         Action::ForcedStable | Action::WatchBreached => Severity::Page,
         Action::HoldSet => match qualifier.and_then(|cause| word(cause).ok()) {
             // Stable breaks the gate as well: going back to it helps nobody.
-            Some(HoldCause::StableFails | HoldCause::ForcedStable) => Severity::Page,
+            Some(HoldCause::StableFails) => Severity::Page,
+            // The file has an event of its own, which pages.
             Some(
-                HoldCause::Paused
+                HoldCause::ForcedStable
+                | HoldCause::Paused
                 | HoldCause::AtRisk
                 | HoldCause::Degraded
                 | HoldCause::SampleRatio

@@ -1,6 +1,8 @@
 //! The audit log: append only, each entry chained to the one before.
 
-use serin_core::audit::{AuditEntry, AuditFact, BrokenChain, Chain, ChainHash, Noted};
+use std::collections::BTreeSet;
+
+use serin_core::audit::{Action, AuditEntry, AuditFact, BrokenChain, Chain, ChainHash, Noted};
 use serin_core::ids::{PackName, RolloutId};
 
 use super::Store;
@@ -98,6 +100,36 @@ impl Store {
         Ok(Noted { seq, hash })
     }
 
+    /// Records facts about a pack that change nothing else.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails; nothing is recorded then.
+    pub async fn record(&self, pack: &PackName, facts: &[AuditFact]) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await.during(APPEND, pack)?;
+        append(&mut tx, pack.as_str(), facts).await?;
+        tx.commit().await.during(APPEND, pack)
+    }
+
+    /// The packs whose last entry about the break-glass file says that it forces them to stable.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn forced_packs(&self) -> Result<BTreeSet<PackName>, StoreError> {
+        let sql = "SELECT pack, action FROM audit WHERE action IN ($1, $2) ORDER BY seq";
+        let actions = [Action::ForcedStable, Action::ForcedStableCleared].map(Action::as_str);
+        let rows = self.db.fetch(sql, args![actions[0], actions[1]]).await.during(READ, &"*")?;
+        let mut forced = BTreeSet::new();
+        for row in &rows {
+            let (pack, action) = forced_entry(row).during(READ, &"*")?;
+            if action == Action::ForcedStable.as_str() {
+                forced.insert(pack);
+            } else {
+                forced.remove(&pack);
+            }
+        }
+        Ok(forced)
+    }
+
     /// Checks every entry of the audit log, its end, that it holds what was `noted` elsewhere, and that its
     /// indexes say the same; tells the last entry.
     ///
@@ -192,6 +224,10 @@ pub(super) async fn append(
         tx.execute(sql, args![seq, prev.to_string()]).await.during(APPEND, &pack)?;
     }
     Ok(entries)
+}
+
+fn forced_entry(row: &Row) -> Result<(PackName, String), Cause> {
+    Ok((PackName::parse(&row.text(0)?)?, row.text(1)?))
 }
 
 fn tail(rows: &[Row]) -> Result<(u64, ChainHash), Cause> {

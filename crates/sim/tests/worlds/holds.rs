@@ -59,6 +59,25 @@ fn promote_passes_a_hold_for_lack_of_data_and_is_recorded() {
 }
 
 #[test]
+fn a_hold_says_how_far_it_has_come() {
+    let mut world = healthy(23, 5.0);
+    world.run_for(minutes(5));
+    world.set_traffic(0.05);
+    world.apply(SUPPORT).expect("accepted");
+    let reason = |world: &World| {
+        let (_, active) = world.controller().active().expect("under way");
+        active.holds[&HoldCause::NoData].reason.clone()
+    };
+    world.run_to(minutes(15));
+    let early = reason(&world);
+    world.run_to(minutes(45));
+    let (late, newest) = (reason(&world), world.controller().checks().last().expect("checks").clone());
+    assert_ne!(early, late);
+    assert_eq!(late, newest.holds[&HoldCause::NoData]);
+    assert_eq!(world.facts(Action::HoldSet).len(), 1, "it is one hold all the time");
+}
+
+#[test]
 fn promote_does_not_pass_a_failing_check() {
     // Three failed checks in a row are needed, so that one can stand in between.
     let rollout = "{analysis: {metrics: [{name: success_rate, threshold: 90%, comparison: '>='}], failureThreshold: 3}}";
