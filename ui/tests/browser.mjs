@@ -1,11 +1,14 @@
 // A browser that notes whatever a page must not do.
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 
 import { chromium } from "playwright-core";
 
 const AXE = readFileSync(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"];
+/** A folder whose files stand in for the dashboard within the program: what was changed is seen without building it. */
+const DIST = process.env.SERIN_UI;
 /** How long anything may take that needs no rollout to go on. */
 export const SOON = 15_000;
 
@@ -24,10 +27,21 @@ export async function expectingErrors(does) {
     return result;
 }
 
+/** Answers with a file of the folder: the one that was asked for, else the page. */
+async function fromFolder(route) {
+    const { pathname } = new URL(route.request().url());
+    const file = join(DIST, pathname);
+    if (pathname !== "/" && existsSync(file)) return route.fulfill({ path: file });
+    const response = await route.fetch();
+    const isPage = response.headers()["content-type"]?.startsWith("text/html");
+    return route.fulfill(isPage && !pathname.startsWith("/link/") ? { response, path: join(DIST, "index.html") } : { response });
+}
+
 /** Opens a page of the dashboard at an address. */
 export async function open(address, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
     context.setDefaultTimeout(SOON);
+    if (DIST) await context.route(({ pathname }) => !pathname.startsWith("/api/"), fromFolder);
     const page = await context.newPage();
     page.on("console", (message) => {
         if (message.type() === "error" && !errors.areExpected) broken.push(`console on ${page.url()}: ${message.text()}`);

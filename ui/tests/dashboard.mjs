@@ -9,7 +9,7 @@ import { browser, broken, errors } from "./browser.mjs";
 import { endAll } from "./server.mjs";
 
 /** Each file starts the servers that its tests need. */
-const FILES = ["demo", "conversations", "keys", "scale"];
+const FILES = ["demo", "conversations", "explain", "watch", "keys", "scale"];
 const wanted = process.argv[2] ?? "";
 
 let failed = 0;

@@ -69,15 +69,20 @@ export async function api(base, path, { method = "GET", body, headers = {} } = {
     return response.status === 204 ? undefined : response.json();
 }
 
-/** A server with a provider behind it, which answers by a script; where its API and its gateway are. It asks for no key. */
-export async function serving(name, script, env = {}) {
+/**
+ * A server with a provider behind it, which answers by a script; where its API and its gateway are. It asks for no key.
+ * What the settings file says is an object.
+ */
+export async function serving(name, script, env = {}, settings = {}) {
     const file = join(folder, `${name}.provider.json`);
     writeFileSync(file, JSON.stringify(script));
     const provider = await serin(["provider", "--script", file, "--listen", "127.0.0.1:0"], "counters");
     const [port, dataPort] = [await freePort(), await freePort()];
+    const settingsFile = join(folder, `${name}.settings.json`);
+    writeFileSync(settingsFile, JSON.stringify(settings));
     const upstream = /http:\/\/[\d.:]+/.exec(provider.said)[0];
     const server = await serin(
-        ["serve", "--data-dir", join(folder, name), "--control-listen", `127.0.0.1:${port}`, "--listen", `127.0.0.1:${dataPort}`, "--provider", upstream],
+        ["serve", "--settings", settingsFile, "--data-dir", join(folder, name), "--control-listen", `127.0.0.1:${port}`, "--listen", `127.0.0.1:${dataPort}`, "--provider", upstream],
         "data folder",
         { SERIN_CONTROL_OPEN: "true", ...env },
     );
@@ -96,8 +101,8 @@ export async function say(gateway, { pack, session, text, attributes = {} }) {
         },
         body: JSON.stringify({ model: "stand-in", prompt: { id: `${pack}/answer` }, messages: [{ role: "user", content: text }] }),
     });
-    await response.text();
-    return { variant: response.headers.get("x-serin-variant"), version: response.headers.get("x-serin-version") };
+    const { id } = JSON.parse((await response.text()) || "{}");
+    return { id, variant: response.headers.get("x-serin-variant"), version: response.headers.get("x-serin-version") };
 }
 
 /** Reports what became of a session. */
@@ -110,11 +115,11 @@ export async function report(gateway, { pack, session, name, value }) {
 }
 
 /** Applies a version of a pack with one prompt; its rollout stays at the first step until somebody moves it. */
-export async function publish(base, { pack, version, text, temperature = 0.5, owner = "support-team", rollout = {}, headers = {} }) {
+export async function publish(base, { pack, version, text, temperature = 0.5, owner = "support-team", metadata = {}, rollout = {}, headers = {} }) {
     const manifest = {
         apiVersion: "omnia.altairalabs.ai/v1alpha1",
         kind: "PromptPack",
-        metadata: { name: pack, owner },
+        metadata: { name: pack, owner, ...metadata },
         spec: {
             version,
             source: {

@@ -12,15 +12,41 @@ const MOST_CHANGES = 2_000;
 const wordsOf = (text: string): string[] => text.match(/\r?\n|[^\S\n]+|[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s]/gu) ?? [];
 const linesOf = (text: string): string[] => text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
 
+/** A number, a version, a name: nobody reads a part of it. */
+const isOneWord = (text: string): boolean => !/\s/.test(text) && text.length <= 60;
+/** Words between two changes that are shorter than both are read as changed too: nobody follows a text from "the" to "the". */
+const LONGEST_CRUMB = 12;
+
 /** What differs between two texts, in reading order; removed before added where both changed. */
 export function diff(before: string, after: string): Piece[] {
+    if (before !== after && isOneWord(before) && isOneWord(after)) {
+        const pieces: Piece[] = [{ kind: "removed", text: before }, { kind: "added", text: after }];
+        return pieces.filter(({ text }) => text !== "");
+    }
     const byWord = compared(wordsOf(before), wordsOf(after), MOST_CHANGES);
     const byLine = () => compared(linesOf(before), linesOf(after), MOST_CHANGES);
     const pieces = byWord ?? byLine() ?? [
         { kind: "removed", text: before },
         { kind: "added", text: after },
     ];
-    return merged(pieces);
+    return withoutCrumbs(merged(pieces));
+}
+
+/** Short runs that are in both, amid longer changes, taken out and put in like what is around them. */
+function withoutCrumbs(pieces: Piece[]): Piece[] {
+    const size = (piece: Piece | undefined) => (piece === undefined || piece.kind === "same" ? 0 : piece.text.length);
+    const isCrumb = (index: number): boolean => {
+        const text = pieces[index]?.text ?? "";
+        if (text.length > LONGEST_CRUMB || text.includes("\n")) return false;
+        const around = (...places: number[]) => Math.max(...places.map((place) => size(pieces[place])));
+        return text.length < around(index - 1, index - 2) && text.length < around(index + 1, index + 2);
+    };
+    const whole = pieces.flatMap((piece, index): Piece[] =>
+        piece.kind === "same" && isCrumb(index)
+            ? [{ kind: "removed", text: piece.text }, { kind: "added", text: piece.text }]
+            : [piece],
+    );
+    return merged(whole);
 }
 
 /** The shortest way from one list to the other (Myers, 1986); nothing where it takes more than `most` changes. */

@@ -100,5 +100,8 @@ export function odds(log: number): string {
     return `${value >= 10 ? whole.format(value) : Number(value.toFixed(1))} : 1`;
 }
 
+/** How far the evidence of a gate is on its way to a rollback, 0 to 1. */
+export const evidence = (howSure: number): string => `${percent(howSure * 100, 0)} of the evidence for a rollback`;
+
 /** "rolled_back" as people write it. */
 export const words = (action: string): string => action.replaceAll("_", " ");

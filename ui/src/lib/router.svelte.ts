@@ -60,6 +60,7 @@ export type Page =
     | { name: "versions"; pack: string }
     | { name: "diff"; pack: string }
     | { name: "conversations"; pack: string }
+    | { name: "explain"; pack: string }
     | { name: "audit" }
     | { name: "oncall" }
     | { name: "unknown" };
@@ -86,6 +87,7 @@ export function pageAt(path: string): Page {
         case "versions":
         case "diff":
         case "conversations":
+        case "explain":
             return { name: third, pack: second };
         default:
             return { name: "unknown" };

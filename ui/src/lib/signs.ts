@@ -7,6 +7,7 @@ import type {
     MetricStatus,
     Phase,
     Verdict,
+    WatchState,
 } from "../api/schema";
 
 export type Tone = "good" | "warn" | "bad" | "calm" | "busy";
@@ -94,6 +95,13 @@ const ROLE: Record<string, Sign> = {
     published: sign("published", "calm", "ring"),
 };
 export const roleSign = (role: string): Sign => ROLE[role] ?? sign(role, "calm", "dot");
+
+const WATCH: Record<WatchState, Sign> = {
+    running: sign("Watched", "busy", "eye"),
+    over: sign("Watched to the end", "good", "check"),
+    breached: sign("Gate broken while watched", "bad", "cross"),
+};
+export const watchSign = (state: WatchState): Sign => WATCH[state];
 
 export const FORCED: Sign = sign("Forced to stable", "bad", "lock");
 

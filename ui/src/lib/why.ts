@@ -68,13 +68,21 @@ function currentOf({ progress, steps, segments, weight }: RolloutView): string {
     return shown ?? percent(weight);
 }
 
-function ended({ end, stable, canary, started_at, exposure }: RolloutView, now: number): Why {
+function ended({ kind, end, stable, canary, started_at, exposure, watch }: RolloutView, now: number): Why {
     if (!end) return { tone: "calm", title: "", lines: [] };
     const when = relative(Date.parse(end.at), now);
     const took = duration(Date.parse(end.at) - Date.parse(started_at));
     switch (end.how) {
         case "completed":
-            return { tone: "good", title: `Completed ${when}: ${canary} is stable`, lines: [`It took ${took}. ${end.reason}`] };
+            if (kind === "undo") {
+                const lines = [`${end.reason} (${end.actor})`, `${stable} does not come back by itself: only retry starts it again.`];
+                return { tone: "bad", title: `Undone ${when}: everyone is on ${canary} again`, lines };
+            }
+            return {
+                tone: watch?.state === "breached" ? "bad" : "good",
+                title: `Completed ${when}: ${canary} is stable${watch?.state === "breached" ? ", and breaks a gate" : ""}`,
+                lines: [`It took ${took}. ${end.reason} (${end.actor})`],
+            };
         case "superseded":
             return {
                 tone: "calm",

@@ -15,7 +15,7 @@ use super::read::{NoParams, Params};
 use super::recent::{Look, MaxAge};
 use super::types::{
     ActiveView, ClosestView, GateState, GateView, MetricStatus, MetricTier, MetricView, OverviewPack,
-    OverviewView, WorstView,
+    OverviewView, RolloutView, WatchView, WorstView,
 };
 use super::view::rollout_summary;
 
@@ -60,6 +60,7 @@ fn pack(state: &PackState, plan: &Plan, forced: bool, look: Option<&Look>) -> Ov
         orders: possible_orders(state),
         active: look.and_then(active),
         last: over.map(|rollout| rollout_summary(rollout, plan, None)),
+        watch: state.watch.as_ref().map(WatchView::from),
     }
 }
 
@@ -72,6 +73,8 @@ fn active(look: &Look) -> Option<ActiveView> {
         canary: rollout.canary.clone(),
         phase: rollout.phase,
         weight: rollout.weight,
+        shown: rollout.progress.as_ref().and_then(|progress| in_words(rollout, progress.step)),
+        next_shown: rollout.progress.as_ref().and_then(|progress| in_words(rollout, progress.next.step?)),
         measured: rollout.measured.clone(),
         progress: rollout.progress.clone(),
         holds: rollout.holds.clone(),
@@ -83,6 +86,13 @@ fn active(look: &Look) -> Option<ActiveView> {
         started_at: rollout.started_at,
         started_by: rollout.started_by.clone(),
     })
+}
+
+/// Who gets the canary in a step in which segments have weights of their own.
+fn in_words(rollout: &RolloutView, step: u16) -> Option<String> {
+    let step = rollout.steps.get(usize::from(step))?;
+    let is_one_weight = step.shown.strip_suffix('%').is_some_and(|weight| weight.parse::<f64>().is_ok());
+    (!is_one_weight && !rollout.segments.is_empty()).then(|| step.shown.clone())
 }
 
 pub(super) fn worst(metrics: &[MetricView]) -> Option<WorstView> {

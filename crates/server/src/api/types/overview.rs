@@ -9,6 +9,7 @@ use super::check::{CheckSummaryView, GateState, MetricStatus, MetricTier};
 use super::rollout::{
     ExposureView, HoldView, MeasuredShare, Phase, ProgressView, RolloutKind, RolloutSummary,
 };
+use super::watch::WatchView;
 
 /// Every pack at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -39,6 +40,9 @@ pub struct OverviewPack {
     pub active: Option<ActiveView>,
     /// The last rollout, when it is over.
     pub last: Option<RolloutSummary>,
+    /// How stable is judged since it became stable for everyone; absent without a watch.
+    #[serde(default)]
+    pub watch: Option<WatchView>,
 }
 
 /// A rollout under way at a glance.
@@ -55,6 +59,12 @@ pub struct ActiveView {
     /// Set share of new sessions that get the canary, in percent.
     #[schema(minimum = 0, maximum = 100)]
     pub weight: f64,
+    /// Who gets the canary, in words; absent where `weight` alone says it.
+    #[serde(default)]
+    pub shown: Option<String>,
+    /// Who gets it in the next step, in words; absent where the weight of the step alone says it, and in the last step.
+    #[serde(default)]
+    pub next_shown: Option<String>,
     /// What was served.
     pub measured: MeasuredShare,
     /// Its position.
