@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use serin_provider::{Provider, Script};
+use serin_provider::{Provider, Reach, Script, Tls, Versions};
 
 use crate::manifest_file::read_text;
 use crate::terminal::{STRONG, paint};
@@ -23,6 +23,12 @@ pub(crate) struct ProviderArgs {
     /// The address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8990", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// The certificate to speak TLS with (PEM); clients may then choose HTTP/2
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 /// Reads the script and answers until it is interrupted.
@@ -49,10 +55,17 @@ pub(crate) async fn run(args: &ProviderArgs) -> anyhow::Result<Exit> {
         }
         None => crate::demo::script(),
     };
-    let provider =
-        Provider::start(script, args.listen).await.context("the stand-in provider did not start")?;
-    anstream::println!("stand-in provider  {}", paint(STRONG, format!("http://{}/v1", provider.addr())));
-    anstream::println!("counters           http://{}/stand-in/stats", provider.addr());
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
+        (None, _) | (_, None) => None,
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let reach = Reach { tls, versions: Versions::Both };
+    let provider = Provider::start_with(script, args.listen, &reach).await;
+    let provider = provider.context("the stand-in provider did not start")?;
+    let address = format!("{scheme}://{}", provider.addr());
+    anstream::println!("stand-in provider  {}", paint(STRONG, format!("{address}/v1")));
+    anstream::println!("counters           {address}/stand-in/stats");
     tokio::signal::ctrl_c().await.context("could not wait for an interrupt")?;
     provider.shutdown().await;
     Ok(Exit::Done)

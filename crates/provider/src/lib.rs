@@ -21,6 +21,11 @@
 //! The same key under the same script gets the same answer, down to its id: give each turn of
 //! a session a key of its own. Every answer of the model carries `x-stand-in-quality`, from 0 to 1.
 //!
+//! # Versions of HTTP
+//!
+//! A listener speaks HTTP/1.1 and HTTP/2, with TLS by what the client chooses of both and without by how the
+//! client begins; [`Reach`] narrows that down.
+//!
 //! # Endpoints about itself
 //!
 //! `GET /stand-in/stats` shows [`Stats`] as JSON, `GET /stand-in/last` the last request as
@@ -37,12 +42,14 @@ mod openai_chat;
 mod openai_responses;
 mod openai_rest;
 mod provider;
+mod reach;
 mod script;
 mod stand_in;
 mod values;
 mod wire;
 
 pub use provider::{Provider, StartError};
+pub use reach::{Reach, Tls, TlsError, Versions};
 pub use script::{Behaviour, Failure, Fault, Moment, Refusal, Rule, Script, ScriptError, ToolCall, When};
 pub use stand_in::{RecordedRequest, StandIn, Stats};
 pub use values::{FailureStatus, Fraction, Payload, Spread, ValueError};

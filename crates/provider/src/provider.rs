@@ -2,15 +2,22 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::serve::Listener;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
+use crate::reach::{Reach, TlsError, Versions};
 use crate::script::Script;
 use crate::stand_in::StandIn;
 
@@ -21,6 +28,9 @@ use crate::stand_in::StandIn;
 pub struct Provider {
     stand_in: StandIn,
     addr: SocketAddr,
+    accepted: Arc<AtomicU64>,
+    /// A change asks the connections that are open to end.
+    goodbye: watch::Sender<()>,
     serving: JoinHandle<()>,
 }
 
@@ -36,17 +46,44 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// Its certificate cannot be used.
+    #[error("could not set up TLS for the stand-in provider")]
+    Tls(#[source] TlsError),
 }
 
 impl Provider {
-    /// Listens on `listen` and answers by the script; port 0 takes a free port.
+    /// Listens on `listen` without TLS and answers by the script; port 0 takes a free port.
     pub async fn start(script: Script, listen: SocketAddr) -> Result<Provider, StartError> {
+        Provider::start_with(script, listen, &Reach::default()).await
+    }
+
+    /// The same, reached in another way.
+    pub async fn start_with(
+        script: Script,
+        listen: SocketAddr,
+        reach: &Reach,
+    ) -> Result<Provider, StartError> {
         let failed = |source| StartError::Listen { addr: listen, source };
+        let tls = reach.tls.as_ref().map(|tls| tls.server(reach.versions)).transpose();
+        let tls = tls.map_err(StartError::Tls)?.map(|config| TlsAcceptor::from(Arc::new(config)));
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let stand_in = StandIn::new(script);
-        let serving = tokio::spawn(serve(listener, stand_in.router()));
-        Ok(Provider { stand_in, addr, serving })
+        let accepted = Arc::new(AtomicU64::new(0));
+        let goodbye = watch::Sender::new(());
+        let service = Service { router: stand_in.router(), tls, http: http(reach.versions) };
+        let serving = tokio::spawn(serve(listener, service, Arc::clone(&accepted), goodbye.clone()));
+        Ok(Provider { stand_in, addr, accepted, goodbye, serving })
+    }
+
+    /// Returns the number of connections that were opened to it.
+    pub fn connections(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Asks the connections that are open to end once the requests on them are answered: with GOAWAY over HTTP/2.
+    pub fn say_goodbye(&self) {
+        self.goodbye.send_replace(());
     }
 
     /// Returns the address that it listens on.
@@ -81,23 +118,70 @@ impl Drop for Provider {
     }
 }
 
+/// How each connection is served.
+#[derive(Clone)]
+struct Service {
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    http: auto::Builder<TokioExecutor>,
+}
+
+fn http(versions: Versions) -> auto::Builder<TokioExecutor> {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    match versions {
+        Versions::Http1 => builder.http1_only(),
+        Versions::Http2 => builder.http2_only(),
+        Versions::Both => builder,
+    }
+}
+
 /// Accepts connections for ever; they end with this future.
-async fn serve(mut listener: TcpListener, router: Router) {
+async fn serve(
+    mut listener: TcpListener,
+    service: Service,
+    accepted: Arc<AtomicU64>,
+    goodbye: watch::Sender<()>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             Some(_) = connections.join_next() => continue,
         };
+        accepted.fetch_add(1, Ordering::Relaxed);
+        connections.spawn(service.clone().connection(stream, goodbye.subscribe()));
+    }
+}
+
+impl Service {
+    async fn connection(self, stream: TcpStream, goodbye: watch::Receiver<()>) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "could not set TCP_NODELAY on a connection: {error}");
         }
-        let service = TowerToHyperService::new(router.clone());
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early: {error}");
+        match self.tls.clone() {
+            None => self.requests(stream, goodbye).await,
+            Some(tls) => match tls.accept(stream).await {
+                Ok(stream) => self.requests(stream, goodbye).await,
+                Err(error) => tracing::debug!(%error, "a connection did not come to speak TLS: {error}"),
+            },
+        }
+    }
+
+    async fn requests<S>(self, stream: S, mut goodbye: watch::Receiver<()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = TowerToHyperService::new(self.router);
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            Ok(()) = goodbye.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
-        });
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early: {error}");
+        }
     }
 }

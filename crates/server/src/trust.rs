@@ -37,12 +37,23 @@ impl Roots {
     }
 }
 
-/// Connects with TLS where the address asks for it, over HTTP/1.1, to whoever one of `roots` vouches for; without
-/// them one of the public issuers.
+/// The versions of HTTP that are offered when a connection over TLS begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 before HTTP/1.1; the other side chooses.
+    Both,
+    /// HTTP/2 alone.
+    Http2,
+}
+
+/// Connects with TLS where the address asks for it, to whoever one of `roots` vouches for; without them one of
+/// the public issuers.
 ///
 /// # Errors
 /// When TLS cannot be set up.
-pub(crate) fn https<C>(roots: Option<&Roots>, connector: C) -> io::Result<HttpsConnector<C>> {
+pub(crate) fn https<C>(roots: Option<&Roots>, offer: Offer, connector: C) -> io::Result<HttpsConnector<C>> {
     let provider = rustls::crypto::ring::default_provider();
     let tls = match roots {
         None => {
@@ -56,7 +67,12 @@ pub(crate) fn https<C>(roots: Option<&Roots>, connector: C) -> io::Result<HttpsC
             HttpsConnectorBuilder::new().with_tls_config(config)
         }
     };
-    Ok(tls.https_or_http().enable_http1().wrap_connector(connector))
+    let tls = tls.https_or_http();
+    Ok(match offer {
+        Offer::Http1 => tls.enable_http1().wrap_connector(connector),
+        Offer::Both => tls.enable_all_versions().wrap_connector(connector),
+        Offer::Http2 => tls.enable_http2().wrap_connector(connector),
+    })
 }
 
 impl fmt::Debug for Roots {
@@ -84,6 +100,10 @@ pub(crate) fn of_tls<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls:
 
 /// The same in words, with what to do about it.
 pub(crate) fn told(error: &rustls::Error) -> (String, &'static str) {
+    if let rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) = error {
+        let wrong = "it speaks none of the versions of HTTP that were offered".to_owned();
+        return (wrong, "set the provider's `http2` to `auto`");
+    }
     let rustls::Error::InvalidCertificate(wrong) = error else {
         return (error.to_string(), "check that the address in `baseUrl` speaks TLS there");
     };

@@ -26,7 +26,7 @@ use serin_core::rollout::Rollout;
 use serin_core::routing::Variant;
 
 use crate::errors::root_cause;
-use crate::trust;
+use crate::trust::{self, Offer};
 
 /// The largest answer of a provider, in bytes.
 const LARGEST_ANSWER: usize = 1 << 20;
@@ -77,7 +77,7 @@ impl Measurer {
     pub fn new(providers: BTreeMap<String, MetricProvider>) -> std::io::Result<Self> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
-        let connector = trust::https(None, http)?;
+        let connector = trust::https(None, Offer::Http1, http)?;
         Ok(Self { providers, client: Client::builder(TokioExecutor::new()).build(connector) })
     }
 

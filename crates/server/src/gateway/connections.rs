@@ -1,14 +1,15 @@
-//! Connections to the provider, each driven by the task of the request that uses it.
+//! Connections to the provider.
 //!
-//! A connection of hyper does its work when it is polled. Here it is polled by whoever waits for the answer
-//! or reads its body, and by no task of its own: no frame changes hands between tasks, chunks that arrived
-//! together leave together, and dropping an answer closes its connection, which cancels the call.
+//! Over HTTP/1.1 each is driven by the task of the request that uses it. A connection of hyper does its work when
+//! it is polled. Here it is polled by whoever waits for the answer or reads its body, and by no task of its own: no
+//! frame changes hands between tasks, chunks that arrived together leave together, and dropping an answer closes
+//! its connection, which cancels the call. Over HTTP/2 requests share connections; those are in `shared`.
 
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -21,12 +22,13 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
+use super::shared::{SharedLines, Stream, Unread, copy, for_http1, for_http2, unread};
 use super::slots::Slot;
 use crate::trust::of_tls;
 
@@ -35,6 +37,8 @@ pub(super) type RequestBody = Either<Full<Bytes>, Body>;
 
 /// Unused connections that are kept; more are closed.
 const MOST_IDLE: usize = 1_024;
+/// Connections that may end under a request before it was sent; then it fails.
+const MOST_ENDED: u32 = 5;
 /// The wait before a connection is tried once more; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
@@ -51,21 +55,63 @@ pub(super) struct Limits {
     pub(super) longest_silence: Duration,
 }
 
+/// Whether a provider is asked over HTTP/2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Http2 {
+    /// Over TLS when the provider chooses it; never without TLS.
+    #[default]
+    Auto,
+    /// Always, without asking where there is no TLS.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The version of HTTP that the provider spoke last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Spoken {
+    Unknown,
+    Http1,
+    Http2,
+}
+
 /// Connections to one provider.
 pub(super) struct Connections {
     connector: HttpsConnector<HttpConnector>,
     to: Uri,
+    http2: Http2,
+    /// A [`Spoken`], which decides whether connections are opened one after the other.
+    spoken: AtomicU8,
     idle: Arc<Idle>,
+    shared: Arc<SharedLines>,
+    /// Held by who opens a connection that others wait for.
+    dial: tokio::sync::Mutex<Option<LastFailure>>,
     limits: Limits,
     opened: AtomicU64,
+    failed: AtomicU64,
     retried: AtomicU64,
+}
+
+/// The failure of the last connection that several requests waited for, and its number.
+struct LastFailure {
+    number: u64,
+    error: Arc<dyn Error + Send + Sync>,
+}
+
+/// A connection for one request.
+enum Way {
+    /// Of its own, new or used before.
+    Own { line: Box<Line>, is_fresh: bool },
+    /// A place on one that others use as well.
+    Shared(Stream),
 }
 
 /// A request that got no answer.
 #[derive(Debug)]
 pub(super) enum Unanswered {
     /// No connection could be opened.
-    NotConnected(Box<dyn Error + Send + Sync>),
+    NotConnected(Arc<dyn Error + Send + Sync>),
     /// The connection broke before the answer began.
     Broken(hyper::Error),
 }
@@ -84,11 +130,18 @@ struct Idle {
     is_watched: AtomicBool,
 }
 
+/// What an answer comes over.
+enum Carrier {
+    /// A connection of its own, which its reader drives, and where that goes afterwards.
+    Own(Option<Box<Line>>, Arc<Idle>),
+    /// A connection that drives itself, and whether the answer is a success.
+    Shared { is_success: bool, _stream: Stream },
+}
+
 /// The body of an answer, which drives its connection and gives it back after the end.
 pub(super) struct AnswerBody {
     incoming: Incoming,
-    line: Option<Box<Line>>,
-    idle: Arc<Idle>,
+    carrier: Carrier,
     has_ended: bool,
     /// Whether frames were handed out that the client's connection may still hold back.
     has_unflushed: bool,
@@ -113,6 +166,9 @@ pub(super) enum AnswerError {
     /// The connection broke.
     #[error("the provider broke off its answer")]
     Broken(#[source] hyper::Error),
+    /// The provider ended its stream without ending the answer.
+    #[error("the provider ended its answer in the middle")]
+    Cut,
     /// Nothing came for too long.
     #[error("the provider sent nothing for {0:?} in the middle of its answer")]
     Stalled(Duration),
@@ -138,14 +194,36 @@ impl Silence {
 
 impl Connections {
     /// Opens no connection yet.
-    pub(super) fn new(connector: HttpsConnector<HttpConnector>, to: Uri, limits: Limits) -> Self {
+    pub(super) fn new(
+        connector: HttpsConnector<HttpConnector>,
+        to: Uri,
+        http2: Http2,
+        limits: Limits,
+    ) -> Self {
         let idle = Idle {
             lines: Mutex::default(),
             timeout: limits.idle_timeout,
             is_watched: AtomicBool::new(false),
         };
-        let (opened, retried) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { connector, to, idle: Arc::new(idle), limits, opened, retried }
+        let is_https = to.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let spoken = match http2 {
+            Http2::Always => Spoken::Http2,
+            Http2::Auto if is_https => Spoken::Unknown,
+            Http2::Auto | Http2::Never => Spoken::Http1,
+        };
+        Self {
+            connector,
+            to,
+            http2,
+            spoken: AtomicU8::new(spoken as u8),
+            idle: Arc::new(idle),
+            shared: Arc::new(SharedLines::new(limits.idle_timeout)),
+            dial: tokio::sync::Mutex::default(),
+            limits,
+            opened: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
+        }
     }
 
     /// The number of connections that were opened.
@@ -153,15 +231,22 @@ impl Connections {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// The number of times that a request was tried again because a new connection failed.
+    /// The number of those that speak HTTP/2.
+    pub(super) fn opened_http2(&self) -> u64 {
+        self.shared.opened()
+    }
+
+    /// The number of times that a request was tried again because a new connection failed, or because the provider
+    /// had not read it.
     pub(super) fn retried(&self) -> u64 {
         self.retried.load(Ordering::Relaxed)
     }
 
     /// Sends a request, whose address is a path, and waits for the head of the answer.
     ///
-    /// Only what was never sent is sent again: when an unused connection turns out to be closed, and as often as
-    /// the limits say when a new one cannot be opened.
+    /// Only what was never sent, or what the provider says that it did not read, is sent again: when a connection
+    /// turns out to be closed, and as often as the limits say when a new one cannot be opened or the provider
+    /// refuses the request.
     ///
     /// # Errors
     /// [`Unanswered`] when no answer begins.
@@ -170,28 +255,43 @@ impl Connections {
         mut request: Request<RequestBody>,
         slot: Slot,
     ) -> Result<Response<AnswerBody>, Unanswered> {
+        let (mut ended, mut refused, mut wait) = (0, 0, FIRST_WAIT);
         loop {
-            let (mut line, is_fresh) = match self.idle.take() {
-                Some(line) => (line, false),
-                None => (self.connected().await?, true),
+            let (mut line, is_fresh) = match self.way().await? {
+                Way::Own { line, is_fresh } => (line, is_fresh),
+                Way::Shared(stream) => {
+                    for_http2(&mut request, &self.to);
+                    let again = copy(&request);
+                    let mut error = match stream.sender().try_send_request(request).await {
+                        Ok(answer) => return Ok(self.answer_on_shared(answer, stream, slot)),
+                        Err(error) => error,
+                    };
+                    let (unsent, error) = (error.take_message(), error.into_error());
+                    let why = if unsent.is_some() { Some(Unread::Ended) } else { unread(&error) };
+                    match (why, unsent.or(again)) {
+                        (Some(Unread::Ended), Some(once_more)) if ended < MOST_ENDED => {
+                            (ended, request) = (ended + 1, once_more);
+                        }
+                        (Some(Unread::Refused), Some(once_more)) if refused < self.limits.connect_retries => {
+                            (refused, request) = (refused + 1, once_more);
+                            tokio::time::sleep(wait).await;
+                            wait *= 2;
+                        }
+                        (Some(Unread::Ended | Unread::Refused) | None, _) => {
+                            return Err(Unanswered::Broken(error));
+                        }
+                    }
+                    self.retried.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
             };
+            for_http1(&mut request);
             let sent = line.sender.try_send_request(request);
-            let connection = &mut line.connection;
-            match driven(sent, connection).await {
+            match driven(sent, &mut line.connection).await {
                 Ok(answer) => {
                     Idle::watch(&self.idle);
-                    let idle = Arc::clone(&self.idle);
-                    let longest = self.limits.longest_silence;
-                    return Ok(answer.map(|incoming| AnswerBody {
-                        incoming,
-                        line: Some(line),
-                        idle,
-                        has_ended: false,
-                        has_unflushed: false,
-                        broken: None,
-                        silence: Silence { longest, since: None, alarm: None },
-                        _slot: slot,
-                    }));
+                    let carrier = Carrier::Own(Some(line), Arc::clone(&self.idle));
+                    return Ok(answer.map(|incoming| self.answer(incoming, carrier, slot)));
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !is_fresh => request = unsent,
@@ -201,8 +301,74 @@ impl Connections {
         }
     }
 
+    fn answer_on_shared(
+        &self,
+        answer: Response<Incoming>,
+        stream: Stream,
+        slot: Slot,
+    ) -> Response<AnswerBody> {
+        let is_success = answer.status().is_success();
+        let carrier = Carrier::Shared { is_success, _stream: stream };
+        answer.map(|incoming| self.answer(incoming, carrier, slot))
+    }
+
+    fn answer(&self, incoming: Incoming, carrier: Carrier, slot: Slot) -> AnswerBody {
+        AnswerBody {
+            incoming,
+            carrier,
+            has_ended: false,
+            has_unflushed: false,
+            broken: None,
+            silence: Silence { longest: self.limits.longest_silence, since: None, alarm: None },
+            _slot: slot,
+        }
+    }
+
+    /// A connection to send on.
+    async fn way(&self) -> Result<Way, Unanswered> {
+        if !self.spoke(Spoken::Http1)
+            && let Some(stream) = self.shared.take()
+        {
+            return Ok(Way::Shared(stream));
+        }
+        if let Some(line) = self.idle.take() {
+            return Ok(Way::Own { line, is_fresh: false });
+        }
+        if self.spoke(Spoken::Http1) { self.connected().await } else { self.dialled().await }
+    }
+
+    fn spoke(&self, spoken: Spoken) -> bool {
+        self.spoken.load(Ordering::Relaxed) == spoken as u8
+    }
+
+    /// A place on a connection that was opened for everyone who waits, one at a time.
+    ///
+    /// Who waited while it failed fails with it, and does not try again in its turn.
+    async fn dialled(&self) -> Result<Way, Unanswered> {
+        let failed = self.failed.load(Ordering::Relaxed);
+        let mut dial = self.dial.lock().await;
+        if let Some(stream) = self.shared.take() {
+            return Ok(Way::Shared(stream));
+        }
+        if let Some(LastFailure { number, error }) = &*dial
+            && *number > failed
+        {
+            return Err(Unanswered::NotConnected(Arc::clone(error)));
+        }
+        if self.spoke(Spoken::Http1) {
+            drop(dial);
+            return self.connected().await;
+        }
+        let connected = self.connected().await;
+        if let Err(Unanswered::NotConnected(error)) = &connected {
+            let number = self.failed.fetch_add(1, Ordering::Relaxed) + 1;
+            *dial = Some(LastFailure { number, error: Arc::clone(error) });
+        }
+        connected
+    }
+
     /// Opens a connection, trying again what may go better the next time.
-    async fn connected(&self) -> Result<Box<Line>, Unanswered> {
+    async fn connected(&self) -> Result<Way, Unanswered> {
         let mut wait = FIRST_WAIT;
         for _ in 0..self.limits.connect_retries {
             match self.connect_in_time().await {
@@ -217,22 +383,43 @@ impl Connections {
         self.connect_in_time().await
     }
 
-    async fn connect_in_time(&self) -> Result<Box<Line>, Unanswered> {
+    async fn connect_in_time(&self) -> Result<Way, Unanswered> {
         let within = self.limits.connect_timeout;
-        let too_slow = || format!("no connection within {} s", within.as_secs_f64()).into();
+        let too_slow = || not_connected(format!("no connection within {} s", within.as_secs_f64()));
         let connecting = tokio::time::timeout(within, self.connect()).await;
-        let line = connecting.map_err(|_| Unanswered::NotConnected(too_slow()))??;
+        let way = connecting.map_err(|_| too_slow())??;
         self.opened.fetch_add(1, Ordering::Relaxed);
-        Ok(line)
+        Ok(way)
     }
 
-    async fn connect(&self) -> Result<Box<Line>, Unanswered> {
+    async fn connect(&self) -> Result<Way, Unanswered> {
         let mut connector = self.connector.clone();
-        poll_fn(|context| connector.poll_ready(context)).await.map_err(Unanswered::NotConnected)?;
-        let stream = connector.call(self.to.clone()).await.map_err(Unanswered::NotConnected)?;
+        poll_fn(|context| connector.poll_ready(context)).await.map_err(not_connected)?;
+        let stream = connector.call(self.to.clone()).await.map_err(not_connected)?;
+        let has_chosen_http2 = stream.connected().is_negotiated_h2();
+        let is_plain = matches!(stream, MaybeHttpsStream::Http(_));
+        let is_http2 = match self.http2 {
+            Http2::Always if is_plain || has_chosen_http2 => true,
+            Http2::Always => {
+                let wrong = "it does not choose HTTP/2; hint: set the provider's `http2` to `auto`";
+                return Err(not_connected(wrong));
+            }
+            Http2::Auto | Http2::Never => has_chosen_http2,
+        };
+        let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
+        self.spoken.store(spoken as u8, Ordering::Relaxed);
+        if is_http2 {
+            let stream = SharedLines::open(&self.shared, stream).await.map_err(not_connected)?;
+            return Ok(Way::Shared(stream));
+        }
         let (sender, connection) = http1::handshake(stream).await.map_err(Unanswered::Broken)?;
-        Ok(Box::new(Line { sender, connection: Some(connection) }))
+        let line = Box::new(Line { sender, connection: Some(connection) });
+        Ok(Way::Own { line, is_fresh: true })
     }
+}
+
+fn not_connected(error: impl Into<Box<dyn Error + Send + Sync>>) -> Unanswered {
+    Unanswered::NotConnected(Arc::from(error.into()))
 }
 
 /// Waits for something that a connection brings about.
@@ -316,7 +503,7 @@ impl http_body::Body for AnswerBody {
         }
         let mut polled = Pin::new(&mut this.incoming).poll_frame(context);
         if polled.is_pending()
-            && let Some(line) = &mut this.line
+            && let Carrier::Own(Some(line), _) = &mut this.carrier
         {
             drive(&mut line.connection, context);
             polled = Pin::new(&mut this.incoming).poll_frame(context);
@@ -334,6 +521,7 @@ impl http_body::Body for AnswerBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(AnswerError::Broken(error)))),
+            Poll::Ready(None) if this.is_cut() => Poll::Ready(Some(Err(AnswerError::Cut))),
             Poll::Ready(None) => {
                 this.has_ended = true;
                 Poll::Ready(None)
@@ -355,14 +543,30 @@ impl http_body::Body for AnswerBody {
     }
 }
 
+impl AnswerBody {
+    /// Whether the stream of a success was given up without an error and without an end.
+    ///
+    /// A provider may do so after an error that it answers before it has read the request.
+    fn is_cut(&self) -> bool {
+        match self.carrier {
+            Carrier::Own(..) => false,
+            Carrier::Shared { is_success, .. } => {
+                let is_whole = self.incoming.is_end_stream() || self.incoming.size_hint().exact() == Some(0);
+                is_success && !is_whole
+            }
+        }
+    }
+}
+
 impl Drop for AnswerBody {
-    /// Gives the connection back if the answer was read to its end; otherwise it is closed.
+    /// Gives the connection back if the answer was read to its end; otherwise it is closed, or its stream reset.
     fn drop(&mut self) {
         let is_complete = self.has_ended || self.incoming.is_end_stream();
-        if let Some(mut line) = self.line.take().filter(|_| is_complete)
+        if let Carrier::Own(line, idle) = &mut self.carrier
+            && let Some(mut line) = line.take().filter(|_| is_complete)
             && line.is_usable()
         {
-            self.idle.put(line);
+            idle.put(line);
         }
     }
 }
@@ -377,6 +581,7 @@ impl fmt::Debug for AnswerBody {
 mod tests {
     use super::*;
     use crate::gateway::slots::Slots;
+    use crate::trust::Offer;
 
     use http_body_util::BodyExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -387,7 +592,7 @@ mod tests {
         let to = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let mut http = HttpConnector::new();
         http.enforce_http(false);
-        let connector = crate::trust::https(None, http).unwrap();
+        let connector = crate::trust::https(None, Offer::Http1, http).unwrap();
         let minute = Duration::from_secs(60);
         let limits = Limits {
             connect_timeout: minute,
@@ -395,7 +600,7 @@ mod tests {
             idle_timeout: minute,
             longest_silence: minute,
         };
-        (listener, Connections::new(connector, to, limits))
+        (listener, Connections::new(connector, to, Http2::Auto, limits))
     }
 
     async fn slot() -> Slot {

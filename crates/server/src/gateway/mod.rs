@@ -20,6 +20,7 @@ mod protocol;
 mod refusal;
 mod request;
 mod settings;
+mod shared;
 mod slots;
 mod splice;
 mod sse;
@@ -45,6 +46,7 @@ use serin_core::routing::Turn;
 use tokio::time::Instant;
 
 pub use answered::Answered;
+pub use connections::Http2;
 pub use identity::{ATTRIBUTES, Attributes, SESSION, attributes};
 pub use prices::{Price, Prices};
 pub use protocol::Protocol;

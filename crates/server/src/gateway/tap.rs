@@ -168,7 +168,7 @@ impl<B: Body<Data = Bytes, Error: 'static> + Unpin> Tap<B> {
         let error: &dyn std::any::Any = error;
         match error.downcast_ref::<AnswerError>() {
             Some(AnswerError::Stalled(_)) => Ending::Stalled,
-            Some(AnswerError::Broken(_)) | None => Ending::Broken,
+            Some(AnswerError::Broken(_) | AnswerError::Cut) | None => Ending::Broken,
         }
     }
 

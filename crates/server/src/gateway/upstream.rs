@@ -14,12 +14,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use hyper_util::client::legacy::connect::HttpConnector;
 use serin_core::ids::ProviderName;
 
-use super::connections::{AnswerBody, Connections, Limits, RequestBody, Unanswered};
+use super::connections::{AnswerBody, Connections, Http2, Limits, RequestBody, Unanswered};
 use super::protocol::Protocol;
 use super::refusal::Refusal;
+use super::shared::is_not_spoken;
 use super::slots::{Full, Slots};
 use crate::errors::root_cause;
-use crate::trust::{self, Roots};
+use crate::trust::{self, Offer, Roots};
 
 /// Headers of one connection only, besides those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -166,11 +167,14 @@ pub struct UpstreamSettings {
     pub base_url: BaseUrl,
     /// Which APIs it has.
     pub speaks: Speaks,
+    /// Whether it is asked over HTTP/2.
+    pub http2: Http2,
     /// Whose certificates it may show; without any, those of the public issuers.
     pub roots: Option<Roots>,
     /// The key that goes to the provider; without one the client's `Authorization` passes through.
     pub key: Option<Secret>,
-    /// Requests that may be under way at once; over HTTP/1.1 each has a connection of its own.
+    /// Requests that may be under way at once; over HTTP/1.1 each has a connection of its own, over HTTP/2 up to a
+    /// hundred share one.
     pub max_requests: usize,
     /// Requests that wait for their turn at most; more are refused.
     pub max_waiting: usize,
@@ -192,6 +196,7 @@ impl UpstreamSettings {
         Self {
             base_url,
             speaks: Speaks::default(),
+            http2: Http2::default(),
             roots: None,
             key: None,
             max_requests: 10_000,
@@ -231,6 +236,7 @@ pub struct Upstream {
     authorization: Option<HeaderValue>,
     /// The same key as Anthropic's API takes it.
     api_key: Option<HeaderValue>,
+    must_speak_http2: bool,
     first_byte_timeout: Duration,
 }
 
@@ -270,7 +276,12 @@ impl Upstream {
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(settings.connect_timeout));
-        let connector = trust::https(settings.roots.as_ref(), http)
+        let offer = match settings.http2 {
+            Http2::Auto => Offer::Both,
+            Http2::Always => Offer::Http2,
+            Http2::Never => Offer::Http1,
+        };
+        let connector = trust::https(settings.roots.as_ref(), offer, http)
             .map_err(|error| UpstreamError::Tls(name.clone(), error))?;
         let limits = Limits {
             connect_timeout: settings.connect_timeout,
@@ -278,7 +289,7 @@ impl Upstream {
             idle_timeout: settings.idle_timeout,
             longest_silence: settings.stall_timeout,
         };
-        let connections = Connections::new(connector, settings.base_url.host(), limits);
+        let connections = Connections::new(connector, settings.base_url.host(), settings.http2, limits);
         let secret = |text: String| {
             let mut value = HeaderValue::try_from(text).map_err(|_| UpstreamError::Key(name.clone()))?;
             value.set_sensitive(true);
@@ -299,6 +310,7 @@ impl Upstream {
             host,
             authorization,
             api_key,
+            must_speak_http2: settings.http2 == Http2::Always,
             first_byte_timeout: settings.first_byte_timeout,
         })
     }
@@ -309,7 +321,7 @@ impl Upstream {
     }
 
     /// Every counter of it with its name and what it counts.
-    pub fn counted(&self) -> [(&'static str, &'static str, u64); 8] {
+    pub fn counted(&self) -> [(&'static str, &'static str, u64); 9] {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("requests", "Requests that were to go to a provider", load(&self.counts.requests)),
@@ -336,8 +348,13 @@ impl Upstream {
             ),
             ("connections", "Connections opened to a provider", self.connections.opened()),
             (
+                "http2_connections",
+                "Connections opened to a provider that speak HTTP/2",
+                self.connections.opened_http2(),
+            ),
+            (
                 "retries",
-                "Requests sent again that were never sent, because a connection failed",
+                "Requests sent again that were never sent, because a connection failed, or that a provider had not read",
                 self.connections.retried(),
             ),
         ]
@@ -410,9 +427,9 @@ impl Upstream {
         let slot = self.slots.take().await.map_err(|Full| self.busy())?;
         let answer =
             tokio::time::timeout(self.first_byte_timeout, self.connections.send(request, slot)).await;
-        let unreachable = |what: &str, error: &(dyn Error + 'static)| {
+        let unreachable = |what: &str, error: &(dyn Error + 'static), hint: &str| {
             self.counts.unreachable.fetch_add(1, Ordering::Relaxed);
-            let message = format!("{what} the provider at {}: {}", self.base_url, root_cause(error));
+            let message = format!("{what} the provider at {}: {}{hint}", self.base_url, root_cause(error));
             SendError::Unreachable(Refusal::new(StatusCode::BAD_GATEWAY, "provider_unreachable", message))
         };
         match answer {
@@ -423,9 +440,11 @@ impl Upstream {
             }
             Ok(Err(Unanswered::NotConnected(error))) => match trust::of_tls(&*error) {
                 Some(error) => Err(self.not_trusted(error)),
-                None => Err(unreachable("could not connect to", &*error)),
+                None => Err(unreachable("could not connect to", &*error, "")),
             },
-            Ok(Err(Unanswered::Broken(error))) => Err(unreachable("got no answer from", &error)),
+            Ok(Err(Unanswered::Broken(error))) => {
+                Err(unreachable("got no answer from", &error, self.hint_of(&error)))
+            }
             Err(_) => {
                 self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
                 let seconds = self.first_byte_timeout.as_secs_f64();
@@ -449,6 +468,15 @@ impl Upstream {
         let message =
             format!("could not connect to the provider at {}: {wrong}; hint: {hint}", self.base_url);
         SendError::Unreachable(Refusal::new(StatusCode::BAD_GATEWAY, "provider_tls", message))
+    }
+
+    /// What may be done about a connection that broke before the answer.
+    fn hint_of(&self, error: &hyper::Error) -> &'static str {
+        if self.must_speak_http2 && is_not_spoken(error) {
+            "; hint: if it does not speak HTTP/2, set the provider's `http2` to `auto`"
+        } else {
+            ""
+        }
     }
 
     fn busy(&self) -> SendError {

@@ -24,7 +24,7 @@ use tower_service::Service;
 
 use super::receiver::Endpoint;
 use crate::errors::Chain;
-use crate::trust;
+use crate::trust::{self, Offer};
 
 /// The longest time from opening the connection to the end of the answer.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -127,7 +127,7 @@ impl Client {
 }
 
 fn pool(reach: Reach) -> std::io::Result<Pool<HttpsConnector<Guarded>, Full<Bytes>>> {
-    let connector = trust::https(None, Guarded { reach })?;
+    let connector = trust::https(None, Offer::Http1, Guarded { reach })?;
     // A connection that is kept would outlive the judgement of its address.
     Ok(Pool::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }

@@ -51,6 +51,7 @@ fn without_anything_the_defaults_hold() {
     provider:
       baseUrl: https://api.openai.com/v1  # default
       protocol: both  # default
+      http2: auto  # default
       maxRequests: 10000  # default
       maxWaiting: 1000  # default
       connectRetries: 1  # default
@@ -200,7 +201,7 @@ fn further_providers_have_names_and_the_timeouts_of_the_section_unless_they_say_
     let yaml = "
 provider: {baseUrl: 'https://a.example/v1', apiKeyEnv: A_KEY, stallTimeout: 7s, maxRequests: 10}
 providers:
-  claude: {baseUrl: 'https://b.example', protocol: anthropic, apiKeyEnv: B_KEY, maxRequests: 20}
+  claude: {baseUrl: 'https://b.example', protocol: anthropic, http2: always, apiKeyEnv: B_KEY, maxRequests: 20}
   own: {baseUrl: 'http://10.0.0.1:8000/v1'}
 defaultProvider: claude
 ";
@@ -215,23 +216,25 @@ defaultProvider: claude
             let has_key = provider.key.is_some();
             let stall = provider.stall_timeout.as_secs();
             format!(
-                "{name} {} {:?} {has_key} {} {stall}",
-                provider.base_url, provider.speaks, provider.max_requests
+                "{name} {} {:?} {:?} {has_key} {} {stall}",
+                provider.base_url, provider.speaks, provider.http2, provider.max_requests
             )
         })
         .collect();
     assert_eq!(
         told,
         [
-            "claude https://b.example Anthropic true 20 7",
-            "default https://a.example/v1 Both true 10 7",
-            "own http://10.0.0.1:8000/v1 Both false 10 7"
+            "claude https://b.example Anthropic Always true 20 7",
+            "default https://a.example/v1 Both Auto true 10 7",
+            "own http://10.0.0.1:8000/v1 Both Auto false 10 7"
         ]
     );
     let shown = format!("{settings:?}\n{}", settings.print());
     assert!(!shown.contains("key-of-"), "{shown}");
     assert!(
-        shown.contains("claude: {baseUrl: https://b.example, protocol: anthropic, apiKeyEnv: B_KEY"),
+        shown.contains(
+            "claude: {baseUrl: https://b.example, protocol: anthropic, http2: always, apiKeyEnv: B_KEY"
+        ),
         "{shown}"
     );
 }
@@ -251,7 +254,7 @@ defaultProvider: cloude
     the settings have problems:
     serin.yaml line 3, column 42: providers.claude.apiKeyEnv: "B_KEY" is a variable that is not set, or empty
     serin.yaml line 3, column 60: providers.claude.protocl: unknown field
-      hint: known here: baseUrl, protocol, caFile, apiKeyEnv, apiKeyFile, maxRequests, maxWaiting, connectRetries, connectTimeout, firstByteTimeout, stallTimeout, idleTimeout
+      hint: known here: baseUrl, protocol, http2, caFile, apiKeyEnv, apiKeyFile, maxRequests, maxWaiting, connectRetries, connectTimeout, firstByteTimeout, stallTimeout, idleTimeout
     serin.yaml line 4, column 3: providers.default: the name is taken by the section `provider`
       hint: choose another name, or move its fields there
     serin.yaml line 5, column 3: providers.Own: provider name "Own" must start with a lower-case letter and hold only a-z, 0-9 and '-', 63 at most

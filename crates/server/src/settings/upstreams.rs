@@ -11,14 +11,14 @@ use serin_core::manifest::{Node, Value};
 
 use super::read::{Reader, Written};
 use super::{count, within_a_day};
-use crate::gateway::{BaseUrl, Secret, Speaks, UpstreamSettings, UpstreamsSettings, provider_hint};
+use crate::gateway::{BaseUrl, Http2, Secret, Speaks, UpstreamSettings, UpstreamsSettings, provider_hint};
 use crate::trust::Roots;
 
 const SETTING: &str = "providers";
 /// Providers that the settings name at most; each has its own connections and metrics.
 const MOST_PROVIDERS: usize = 32;
 /// The fields of a provider under `providers`.
-const FIELDS: &str = "baseUrl, protocol, caFile, apiKeyEnv, apiKeyFile, maxRequests, maxWaiting, connectRetries, connectTimeout, firstByteTimeout, stallTimeout, idleTimeout";
+const FIELDS: &str = "baseUrl, protocol, http2, caFile, apiKeyEnv, apiKeyFile, maxRequests, maxWaiting, connectRetries, connectTimeout, firstByteTimeout, stallTimeout, idleTimeout";
 
 /// Reads everything about providers; `base_url` is what the command line says of the section `provider`.
 pub(super) fn read(reader: &mut Reader<'_>, base_url: Option<(&'static str, String)>) -> UpstreamsSettings {
@@ -93,6 +93,7 @@ fn section(reader: &mut Reader<'_>, flag: Option<(&'static str, String)>) -> Ups
     UpstreamSettings {
         base_url,
         speaks: reader.value("provider.protocol", None, "both", protocol),
+        http2: reader.value("provider.http2", None, "auto", http2),
         roots: roots_of_section(reader),
         key: key_of_section(reader),
         max_requests: reader.value("provider.maxRequests", None, "10000", most_requests),
@@ -122,7 +123,13 @@ fn named(
 ) -> Option<UpstreamSettings> {
     let mut base_url = None;
     // Limits and timeouts are those of the section `provider`; its key, protocol and trust are its own.
-    let mut provider = UpstreamSettings { speaks: Speaks::default(), key: None, roots: None, ..own.clone() };
+    let mut provider = UpstreamSettings {
+        speaks: Speaks::default(),
+        http2: Http2::default(),
+        key: None,
+        roots: None,
+        ..own.clone()
+    };
     let mut keys = Vec::new();
     let mut shown = Vec::new();
     for Written { name: field, node, place } in reader.members(path, node) {
@@ -134,6 +141,7 @@ fn named(
         let read = match field.as_str() {
             "baseUrl" => address(text).map(|url| base_url = Some(url)),
             "protocol" => protocol(text).map(|speaks| provider.speaks = speaks),
+            "http2" => http2(text).map(|http2| provider.http2 = http2),
             "caFile" => Roots::read(text).map(|roots| provider.roots = Some(roots)),
             "apiKeyEnv" => key_of_variable(reader, text).map(|key| keys.push(key)),
             "apiKeyFile" => key_of_file(text).map(|key| keys.push(key)),
@@ -181,6 +189,15 @@ fn protocol(text: &str) -> Result<Speaks, String> {
         "openai" => Ok(Speaks::OpenAi),
         "anthropic" => Ok(Speaks::Anthropic),
         _ => Err("is none of both, openai, anthropic".to_owned()),
+    }
+}
+
+fn http2(text: &str) -> Result<Http2, String> {
+    match text {
+        "auto" => Ok(Http2::Auto),
+        "always" => Ok(Http2::Always),
+        "never" => Ok(Http2::Never),
+        _ => Err("is none of auto, always, never".to_owned()),
     }
 }
 

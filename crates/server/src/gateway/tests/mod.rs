@@ -4,6 +4,7 @@ mod chat;
 mod continuations;
 mod failures;
 mod faults;
+mod http2;
 mod passing;
 mod protocols;
 mod providers;

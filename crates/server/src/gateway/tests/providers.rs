@@ -133,11 +133,7 @@ async fn a_request_that_was_never_sent_is_tried_again_until_a_connection_opens()
         // The first attempt has failed by then.
         let late =
             || world.gateway.upstreams().iter().find(|upstream| upstream.name().as_str() == "late").unwrap();
-        while !late().counted().contains(&(
-            "retries",
-            "Requests sent again that were never sent, because a connection failed",
-            1,
-        )) {
+        while !late().counted().map(|(name, _, value)| (name, value)).contains(&("retries", 1)) {
             tokio::task::yield_now().await;
         }
         Provider::start(Script::parse("{}").unwrap(), addr).await.unwrap()

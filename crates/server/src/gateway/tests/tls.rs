@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use serin_core::observation::ErrorKind;
 use tempfile::TempDir;
@@ -22,13 +22,13 @@ use crate::gateway::{BaseUrl, UpstreamSettings};
 use crate::trust::Roots;
 
 /// A certificate authority, with its certificate in a file.
-struct Authority {
+pub(super) struct Authority {
     dir: TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -39,23 +39,35 @@ impl Authority {
         Self { dir, issuer: Issuer::new(params, key) }
     }
 
-    fn roots(&self) -> Roots {
+    pub(super) fn roots(&self) -> Roots {
         Roots::read(&self.dir.path().join("ca.pem").display().to_string()).unwrap()
     }
 
-    /// The TLS of a server with a certificate of this authority.
-    fn server(&self, host: &str, until: i32) -> rustls::ServerConfig {
+    /// A certificate of this authority with its key.
+    fn certificate(&self, host: &str, until: i32) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(until, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        (vec![certificate.der().clone()], key)
+    }
+
+    /// The same for the stand-in.
+    pub(super) fn stand_in(&self) -> serin_provider::Tls {
+        let (certificates, key) = self.certificate("localhost", 2100);
+        serin_provider::Tls::new(certificates, key)
+    }
+
+    /// The TLS of a server with a certificate of this authority.
+    fn server(&self, host: &str, until: i32) -> rustls::ServerConfig {
+        let (certificates, key) = self.certificate(host, until);
         rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(certificates, key)
             .unwrap()
     }
 }

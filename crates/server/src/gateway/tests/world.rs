@@ -21,7 +21,7 @@ use serin_core::plan::{Matcher, Segment, SegmentWeight, SessionPolicy};
 use serin_core::prompt::Pack;
 use serin_core::routing::{Cohort, CohortId, Cohorts, Route, SegmentSplit, Split, Stamp, Turn, Variant};
 use serin_core::weight::Weight;
-use serin_provider::{Provider, Script};
+use serin_provider::{Provider, Reach, Script};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
@@ -186,6 +186,7 @@ pub(super) struct Builder {
     provider_of_canary: Option<&'static str>,
     others: BTreeMap<ProviderName, UpstreamSettings>,
     provider_is_down: bool,
+    reach: Reach,
 }
 
 /// A world whose provider answers by a script.
@@ -200,6 +201,7 @@ pub(super) fn world(script: &str) -> Builder {
         provider_of_canary: None,
         others: BTreeMap::new(),
         provider_is_down: false,
+        reach: Reach::default(),
     }
 }
 
@@ -246,16 +248,26 @@ impl Builder {
         Self { provider_is_down: true, ..self }
     }
 
+    /// The provider is reached in another way; with TLS at `localhost`.
+    pub(super) fn reach(self, reach: Reach) -> Self {
+        Self { reach, ..self }
+    }
+
     pub(super) async fn start(self) -> World {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let provider = Provider::start(Script::parse(&self.script).unwrap(), any_port).await.unwrap();
+        let script = Script::parse(&self.script).unwrap();
+        let provider = Provider::start_with(script, any_port, &self.reach).await.unwrap();
         let provider_addr = if self.provider_is_down {
             // A port that was free a moment ago.
             TcpListener::bind(any_port).await.unwrap().local_addr().unwrap()
         } else {
             provider.addr()
         };
-        let mut upstream = UpstreamSettings::new(BaseUrl::parse(&format!("http://{provider_addr}")).unwrap());
+        let base_url = match &self.reach.tls {
+            None => format!("http://{provider_addr}"),
+            Some(_) => format!("https://localhost:{}", provider_addr.port()),
+        };
+        let mut upstream = UpstreamSettings::new(BaseUrl::parse(&base_url).unwrap());
         self.changes.into_iter().for_each(|change| change(&mut upstream));
         let (resolver, signals) = resolver_of(pack(self.percent, self.provider_of_canary));
         let mut upstreams = UpstreamsSettings::one(upstream);
