@@ -216,8 +216,11 @@ pub(super) fn whole_number(bytes: &[u8], value: &Range<usize>) -> Option<u64> {
 /// Counts without decoding, so that long answers cost no memory.
 pub(super) fn count_chars(bytes: &[u8], value: &Range<usize>) -> Option<(u64, bool)> {
     let inner = bytes[value.clone()].strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    let (mut chars, mut has_ink) = (0, false);
-    let mut rest = inner;
+    let plain = memchr::memchr(b'\\', inner).unwrap_or(inner.len());
+    let (plain, mut rest) = inner.split_at(plain);
+    let begins = |byte: &&u8| !matches!(byte, 0x80..=0xbf);
+    let mut chars = plain.iter().filter(begins).count() as u64;
+    let mut has_ink = plain.iter().filter(begins).any(|byte| !byte.is_ascii_whitespace());
     while let Some((&first, after)) = rest.split_first() {
         rest = after;
         match (first, after.first()) {

@@ -1,9 +1,11 @@
 //! The messages that a request brings: who spoke, who spoke last, and where each lies.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serin_core::ids::PackName;
 use serin_core::routing::Turn;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::body::{Elements, Member, Members, text};
 use super::continuations::{Questions, TextHash, Trace};
@@ -81,25 +83,28 @@ impl Messages {
         Ok(Some(messages))
     }
 
-    /// The hash of what the user asked last.
+    /// The hash of what the user asked last: letter case, punctuation and spaces make no difference.
     pub(super) fn question(&self, request: &ModelRequest<'_>) -> Option<u64> {
-        match self.open {
+        let asked = match self.open {
             // An input that is one text.
-            None => Some(words(&text(request.bytes, request.messages.as_ref()?)?)),
-            Some(_) => Some(self.asked(request, *self.users.last()?)),
-        }
+            None => text(request.bytes, request.messages.as_ref()?)?,
+            Some(_) => self.asked(request, *self.users.last()?),
+        };
+        let mut plain = String::with_capacity(asked.len() + 1);
+        words(&asked).for_each(|word| plain.extend([word, " "]));
+        Some(xxh3_64(plain.to_lowercase().as_bytes()))
     }
 
     /// Whether the user asked the same earlier in this request; nothing when nothing was asked before.
     pub(super) fn is_repeated(&self, request: &ModelRequest<'_>) -> Option<bool> {
         let (last, before) = self.users.split_last().filter(|(_, before)| !before.is_empty())?;
         let question = self.asked(request, *last);
-        let recent = before.iter().rev().take(MOST_COMPARED);
-        Some(recent.into_iter().any(|index| self.asked(request, *index) == question))
+        let mut recent = before.iter().rev().take(MOST_COMPARED);
+        Some(recent.any(|index| has_same_words(&self.asked(request, *index), &question)))
     }
 
-    fn asked(&self, request: &ModelRequest<'_>, index: usize) -> u64 {
-        words(&said(request.bytes, &self.items[index]))
+    fn asked<'b>(&self, request: &ModelRequest<'b>, index: usize) -> Cow<'b, str> {
+        said(request.bytes, &self.items[index])
     }
 
     /// By what the answer of ours inside of the request is recognised.
@@ -182,18 +187,14 @@ fn speaker(request: &ModelRequest<'_>, item: &Range<usize>) -> Speaker {
 }
 
 /// The text of a message, of which images and other parts have none.
-fn said(bytes: &[u8], item: &Range<usize>) -> String {
-    let mut all = String::new();
-    for member in members(bytes, item) {
-        if *member.name(bytes) != *b"content" {
-            continue;
-        }
-        if let Some(text) = text(bytes, &member.value) {
-            all.push_str(&text);
-        }
+fn said<'b>(bytes: &'b [u8], item: &Range<usize>) -> Cow<'b, str> {
+    let mut all = Cow::Borrowed("");
+    for member in members(bytes, item).filter(|member| *member.name(bytes) == *b"content") {
+        all += text(bytes, &member.value).unwrap_or_default();
         for part in Elements::of(bytes, &member.value).into_iter().flatten().flatten() {
-            let texts = members(bytes, &part).filter(|member| *member.name(bytes) == *b"text");
-            all.extend(texts.filter_map(|member| text(bytes, &member.value)));
+            for member in members(bytes, &part).filter(|member| *member.name(bytes) == *b"text") {
+                all += text(bytes, &member.value).unwrap_or_default();
+            }
         }
     }
     all
@@ -231,15 +232,21 @@ fn members<'a>(bytes: &'a [u8], object: &Range<usize>) -> impl Iterator<Item = M
     Members::of(bytes, object).into_iter().flatten().flatten()
 }
 
-/// The hash of a text's words: letter case, punctuation and spaces make no difference.
-fn words(text: &str) -> u64 {
-    let mut hash = TextHash::new();
-    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    for word in words {
-        hash.add(&word.to_lowercase());
-        hash.add(" ");
+/// Whether two texts say the same: letter case, punctuation and spaces make no difference.
+fn has_same_words(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (words(one), words(other));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return true,
+            (Some(one), Some(other)) if one.eq_ignore_ascii_case(other) => {}
+            (Some(one), Some(other)) if one.to_lowercase() == other.to_lowercase() => {}
+            (Some(_), _) | (None, Some(_)) => return false,
+        }
     }
-    hash.finish()
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 /// Whether one of the blocks is the result of a tool.
@@ -307,6 +314,20 @@ mod tests {
             read(json!([{"type": "tool_result", "tool_use_id": "t"}])),
             (Turn::ToolResult, true, vec![])
         );
+    }
+
+    #[test]
+    fn a_question_is_the_same_in_other_letters_and_other_punctuation() {
+        for (one, other, is_same) in [
+            ("Where is my parcel?", "  where IS my parcel", true),
+            ("ÜBER Straße 7!", "über strasse 7", false),
+            ("Über uns", "ÜBER, uns…", true),
+            ("Where is it", "Where is it now", false),
+            ("Where is it now", "Where is it", false),
+            ("", "?!", true),
+        ] {
+            assert_eq!(has_same_words(one, other), is_same, "{one:?}, {other:?}");
+        }
     }
 
     #[test]

@@ -337,12 +337,12 @@ impl Gateway {
     }
 
     /// Whether the user asks again what was asked before; nothing when a tool's result came.
-    fn repeats(&self, served: &Served<'_>, question: Option<u64>) -> Option<bool> {
+    fn repeats(&self, served: &Served<'_>) -> Option<bool> {
         let messages = served.messages.as_ref().filter(|messages| messages.turn() == Turn::User)?;
-        let question = question?;
         if let Some(repeated) = messages.is_repeated(served.asked) {
             return Some(repeated);
         }
+        let question = messages.question(served.asked)?;
         Some(self.continuations.is_asked_again(served.resolved.hash, question))
     }
 
@@ -417,10 +417,9 @@ impl Gateway {
             }
         };
         observer.expect(expected);
-        let question = served.messages.as_ref().and_then(|messages| messages.question(served.asked));
         observer.link(self.link(&served));
         observer.remember_response(&self.responses, resolved);
-        observer.repeats(self.repeats(&served, question));
+        observer.repeats(self.repeats(&served));
         if let Some(samples) = &self.settings.samples
             && resolved.counts
             && samples.draws(resolved.hash)

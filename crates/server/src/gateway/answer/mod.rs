@@ -228,7 +228,7 @@ impl Reading {
         if self.opening.len() < phrases::OPENING
             && let Some(piece) = text(bytes, value)
         {
-            self.opening.extend(piece.chars().take(phrases::OPENING));
+            self.opening.push_str(&piece[..piece.floor_char_boundary(phrases::OPENING)]);
         }
         if chars > 0
             && (expected.json || expected.traces)
