@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use self::unfinished::Unfinished;
 use crate::errors::Chain;
-use crate::signal::{Contact, SessionFact, Signal};
+use crate::signal::{Contact, SessionFact, Signal, Signals};
 use crate::store::{Batch, Receipt, Store, StoreError};
 
 /// Contacts, and facts, that are written in one transaction at most.
@@ -124,7 +124,7 @@ struct Report {
 
 impl Ingest {
     /// Starts the task that owns the receiving end of the queue.
-    pub fn spawn(store: Store, signals: mpsc::Receiver<Signal>) -> Self {
+    pub fn spawn(store: Store, signals: Signals) -> Self {
         let counts: Arc<IngestCounts> = Arc::default();
         let (reports, reported) = mpsc::channel(MOST_WAITING_REPORTS);
         let (stop, stopped) = watch::channel(false);
@@ -235,7 +235,7 @@ struct Writer {
 impl Writer {
     async fn run(
         mut self,
-        mut signals: mpsc::Receiver<Signal>,
+        mut signals: Signals,
         mut reports: mpsc::Receiver<Report>,
         mut stopped: watch::Receiver<bool>,
     ) {
@@ -271,7 +271,7 @@ impl Writer {
     /// Takes in what is told, until there is something to write or the next attempt is due.
     async fn listen(
         &mut self,
-        signals: &mut mpsc::Receiver<Signal>,
+        signals: &mut Signals,
         reports: &mut mpsc::Receiver<Report>,
         stopped: &mut watch::Receiver<bool>,
         retry_at: Option<Instant>,
@@ -297,12 +297,9 @@ impl Writer {
         while retry_at.is_none() && !self.waiting.is_urgent() {
             tokio::select! {
                 Some(report) = reports.recv() => self.waiting.reports.push(report),
-                more = timeout_at(until, signals.recv_many(&mut batch, BATCH)) => match more {
-                    Ok(count) if count > 0 => {}
-                    Ok(_) | Err(_) => break,
-                },
+                () = signals.hurried() => break,
+                () = sleep_until(until) => break,
             }
-            batch.drain(..).for_each(|signal| self.waiting.add(signal));
         }
         while let Ok(report) = reports.try_recv() {
             self.waiting.reports.push(report);
@@ -362,7 +359,7 @@ impl Writer {
     }
 
     /// Takes in what is left in the queues and writes it, in a bounded number of attempts.
-    async fn finish(mut self, mut signals: mpsc::Receiver<Signal>, mut reports: mpsc::Receiver<Report>) {
+    async fn finish(mut self, mut signals: Signals, mut reports: mpsc::Receiver<Report>) {
         signals.close();
         reports.close();
         while let Some(signal) = signals.recv().await {

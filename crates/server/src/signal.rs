@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serin_core::ids::{PackName, SessionHash, SessionKey};
 use serin_core::observation::Fact;
 use serin_core::routing::CohortId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// What the request path tells the ingest.
 #[derive(Debug)]
@@ -63,6 +64,17 @@ pub struct SessionFact {
 pub struct SignalSender {
     queue: mpsc::Sender<Signal>,
     dropped: Arc<Dropped>,
+    hurry: Arc<Notify>,
+}
+
+/// The receiving end of the queue.
+///
+/// Whoever takes from it may leave signals there for a moment, so that they cost no waking up each; it is told when
+/// that has to end.
+#[derive(Debug)]
+pub struct Signals {
+    queue: mpsc::Receiver<Signal>,
+    hurry: Arc<Notify>,
 }
 
 /// Signals that did not fit into the queue.
@@ -85,15 +97,47 @@ impl Dropped {
 }
 
 /// Opens a queue that holds at most `capacity` signals.
-pub fn queue(capacity: usize) -> (SignalSender, mpsc::Receiver<Signal>) {
+pub fn queue(capacity: usize) -> (SignalSender, Signals) {
     let (queue, receiver) = mpsc::channel(capacity);
-    (SignalSender { queue, dropped: Arc::default() }, receiver)
+    let hurry: Arc<Notify> = Arc::default();
+    let signals = Signals { queue: receiver, hurry: Arc::clone(&hurry) };
+    (SignalSender { queue, dropped: Arc::default(), hurry }, signals)
+}
+
+impl Signals {
+    /// The next signal; nothing once nobody is left to send one.
+    pub async fn recv(&mut self) -> Option<Signal> {
+        self.queue.recv().await
+    }
+
+    /// Waits for signals and takes up to `most` of them; 0 once nobody is left to send one.
+    pub async fn recv_many(&mut self, signals: &mut Vec<Signal>, most: usize) -> usize {
+        self.queue.recv_many(signals, most).await
+    }
+
+    /// The next signal, if there is one.
+    ///
+    /// # Errors
+    /// When there is none for now, or ever.
+    pub fn try_recv(&mut self) -> Result<Signal, TryRecvError> {
+        self.queue.try_recv()
+    }
+
+    /// Ends once somebody waits for what is in the queue to be durable, or the queue is half full.
+    pub async fn hurried(&self) {
+        self.hurry.notified().await;
+    }
+
+    /// Takes no more signals; those in the queue can still be received.
+    pub fn close(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl SignalSender {
     /// Tells of an assignment; says whether it fitted.
     pub fn contact(&self, contact: Contact) -> bool {
-        let fits = self.queue.try_send(Signal::Contact(contact)).is_ok();
+        let fits = self.send(Signal::Contact(contact));
         if !fits {
             self.dropped.contacts.fetch_add(1, Ordering::Relaxed);
         }
@@ -102,9 +146,17 @@ impl SignalSender {
 
     /// Tells of something seen; says whether it fitted.
     pub fn fact(&self, fact: SessionFact) -> bool {
-        let fits = self.queue.try_send(Signal::Fact(fact)).is_ok();
+        let fits = self.send(Signal::Fact(fact));
         if !fits {
             self.dropped.facts.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn send(&self, signal: Signal) -> bool {
+        let fits = self.queue.try_send(signal).is_ok();
+        if self.queue.capacity() < self.queue.max_capacity() / 2 {
+            self.hurry.notify_one();
         }
         fits
     }
@@ -112,11 +164,44 @@ impl SignalSender {
     /// Waits until everything sent before is durable; `false` when the ingest is gone.
     pub async fn barrier(&self) -> bool {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Signal::Barrier(answer)).await.is_ok() && answered.await.is_ok()
+        let is_sent = self.queue.send(Signal::Barrier(answer)).await.is_ok();
+        self.hurry.notify_one();
+        is_sent && answered.await.is_ok()
     }
 
     /// What did not fit so far.
     pub fn dropped(&self) -> &Dropped {
         &self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_core::observation::Fact;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_lets_signals_wait_is_told_once_half_of_the_queue_is_taken() {
+        let (sender, signals) = queue(4);
+        let at = Timestamp::UNIX_EPOCH;
+        let pack = Arc::new(PackName::parse("support").unwrap());
+        let fact = |id: &str| SessionFact {
+            pack: Arc::clone(&pack),
+            hash: SessionHash(1),
+            cohort: CohortId(0),
+            id: id.to_owned(),
+            at,
+            until: at,
+            fact: Fact::Started,
+        };
+        let is_hurried = |signals: &Signals| {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            std::pin::pin!(signals.hurried()).poll(&mut context).is_ready()
+        };
+        assert!(sender.fact(fact("1")) && sender.fact(fact("2")));
+        assert!(!is_hurried(&signals));
+        assert!(sender.fact(fact("3")));
+        assert!(is_hurried(&signals));
     }
 }

@@ -3,12 +3,12 @@
 //! Most end soon, and then only their end is worth a row. One that is still under way after a while
 //! is written as started, so that a session is judged by it even when it never ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use serin_core::ids::PackName;
 use serin_core::observation::Fact;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use crate::signal::SessionFact;
 
@@ -17,24 +17,25 @@ pub(super) const SLOW: Duration = Duration::from_secs(5);
 /// Requests that are remembered at most; beyond, the oldest are written as started at once.
 const MOST_REMEMBERED: usize = 100_000;
 
-/// Names a request.
-type Id = (PackName, String);
+/// Names a request: the hash of its id within its pack.
+type Id = u128;
 
 /// Requests that have started and not ended, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
-    started: BTreeMap<Id, SessionFact>,
+    started: HashMap<Id, SessionFact>,
     order: VecDeque<(Instant, Id)>,
 }
 
 impl Unfinished {
     /// Takes in a fact: a start is kept back, the end of a request drops its start; returns what is to be written.
     pub(super) fn sift(&mut self, fact: SessionFact, now: Instant) -> Option<SessionFact> {
-        let id = || (PackName::clone(&fact.pack), fact.id.clone());
+        let id = || xxh3_128_with_seed(fact.id.as_bytes(), xxh3_64(fact.pack.as_str().as_bytes()));
         match fact.fact {
             Fact::Started => {
-                self.order.push_back((now, id()));
-                self.started.insert(id(), fact);
+                let id = id();
+                self.order.push_back((now, id));
+                self.started.insert(id, fact);
                 None
             }
             Fact::Response(_) => {
@@ -69,7 +70,7 @@ impl Unfinished {
 mod tests {
     use std::sync::Arc;
 
-    use serin_core::ids::SessionHash;
+    use serin_core::ids::{PackName, SessionHash};
     use serin_core::observation::Response;
     use serin_core::routing::CohortId;
 

@@ -23,7 +23,6 @@ use serin_core::routing::{Cohort, CohortId, Cohorts, Route, SegmentSplit, Split,
 use serin_core::weight::Weight;
 use serin_provider::{Provider, Reach, Script};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, ManualClock};
@@ -33,7 +32,7 @@ use crate::gateway::{
 use crate::pins::PinTable;
 use crate::resolve::{Resolved, Resolver, Visit};
 use crate::segments::Segments;
-use crate::signal::{self, Signal};
+use crate::signal::{self, Signal, Signals};
 use crate::snapshot::PackSnapshot;
 
 pub(in crate::gateway) fn pack_name() -> PackName {
@@ -124,11 +123,11 @@ fn pack(percent: f64, provider_of_canary: Option<&str>) -> PackSnapshot {
 }
 
 /// A resolver that knows the pack, and what it and the gateway tell.
-pub(in crate::gateway) fn resolver(percent: f64) -> (Arc<Resolver>, Receiver<Signal>) {
+pub(in crate::gateway) fn resolver(percent: f64) -> (Arc<Resolver>, Signals) {
     resolver_of(pack(percent, None))
 }
 
-fn resolver_of(pack: PackSnapshot) -> (Arc<Resolver>, Receiver<Signal>) {
+fn resolver_of(pack: PackSnapshot) -> (Arc<Resolver>, Signals) {
     let (signals, receiver) = signal::queue(1_000);
     let clock = Clock::Manual(ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap()));
     let resolver = Resolver::new(PinTable::with_capacity_limit(1_000), clock, signals);
@@ -152,7 +151,7 @@ pub(in crate::gateway) async fn resolved(resolver: &Resolver) -> Resolved {
 }
 
 /// The response that was told next.
-pub(in crate::gateway) async fn next_response(signals: &mut Receiver<Signal>) -> Seen {
+pub(in crate::gateway) async fn next_response(signals: &mut Signals) -> Seen {
     loop {
         match signals.recv().await.expect("the gateway lives") {
             Signal::Fact(fact) => match fact.fact {
@@ -169,7 +168,7 @@ pub(super) struct World {
     pub(super) provider: Provider,
     pub(super) gateway: Arc<Gateway>,
     pub(super) addr: SocketAddr,
-    pub(super) signals: Receiver<Signal>,
+    pub(super) signals: Signals,
     pub(super) resolver: Arc<Resolver>,
     _serving: JoinSet<()>,
 }
