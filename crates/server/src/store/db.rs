@@ -91,6 +91,8 @@ impl Db {
             .create_if_missing(true)
             .pragma("cache_size", CACHE)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            // What a statement over many rows would need to undo itself stays in memory, not in a file beside.
+            .pragma("temp_store", "MEMORY")
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
         let writing = match most_pages {
