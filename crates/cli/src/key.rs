@@ -83,6 +83,8 @@ enum RoleArg {
     Admin,
     /// An app: resolves, sends chats and reports
     Data,
+    /// A monitoring system: says which alerts fire
+    Alerts,
 }
 
 impl From<RoleArg> for Role {
@@ -93,6 +95,7 @@ impl From<RoleArg> for Role {
             RoleArg::Operator => Self::Operator,
             RoleArg::Admin => Self::Admin,
             RoleArg::Data => Self::Data,
+            RoleArg::Alerts => Self::Alerts,
         }
     }
 }
@@ -137,6 +140,7 @@ fn about(created: &KeyCreated) -> String {
     let until = expires_at.map_or_else(String::new, |at| format!(", until {at:.0}"));
     let how = match role {
         Role::Data => "apps send it as `x-serin-key`",
+        Role::Alerts => "monitoring sends it to `/api/v1/alerts` as `Authorization: Bearer`",
         Role::Viewer | Role::Engineer | Role::Operator | Role::Admin => "use it with SERIN_KEY or --key",
     };
     let first = paint(GOOD, format!("key {name}: {role} for {packs}{until}"));

@@ -56,7 +56,8 @@ fn needs_person(rollout: &RolloutView) -> bool {
         | HoldCause::SampleRatio
         | HoldCause::ProviderUnreachable
         | HoldCause::NoBaseline
-        | HoldCause::Unobserved => false,
+        | HoldCause::Unobserved
+        | HoldCause::Alert => false,
     })
 }
 

@@ -55,6 +55,8 @@ words! {
         Admin "admin",
         /// An app: resolves, sends chats and reports, on the data plane only.
         Data "data",
+        /// A monitoring system: says which alerts fire, and nothing else.
+        Alerts "alerts",
     }
 }
 
@@ -85,6 +87,8 @@ words! {
         Keys "keys",
         /// Resolve, send chats and report, on the data plane.
         Data "data",
+        /// Say that an alert fires, which holds rollouts, or that it is over.
+        Alerts "alerts",
     }
 }
 
@@ -95,11 +99,12 @@ impl Role {
         match self {
             Self::Admin => true,
             Self::Data => what == P::Data,
+            Self::Alerts => what == P::Alerts,
             Self::Viewer => what == P::Read,
             Self::Engineer => matches!(what, P::Read | P::ReadPrompts | P::Apply | P::Rollback),
             Self::Operator => match what {
                 P::Read | P::Pause | P::Resume | P::Approve => true,
-                P::Promote | P::PromoteFull | P::Rollback | P::Retry => true,
+                P::Promote | P::PromoteFull | P::Rollback | P::Retry | P::Alerts => true,
                 P::ReadPrompts | P::Apply | P::Keys | P::Data => false,
             },
         }
@@ -217,9 +222,10 @@ mod tests {
         assert_eq!(permissions(Role::Engineer, false), "read read_prompts apply rollback");
         assert_eq!(
             permissions(Role::Operator, false),
-            "read pause resume approve promote promote_full rollback retry"
+            "read pause resume approve promote promote_full rollback retry alerts"
         );
         assert_eq!(permissions(Role::Data, true), "data", "no grant brings an app to the control plane");
+        assert_eq!(permissions(Role::Alerts, true), "alerts");
         assert_eq!(permissions(Role::Admin, false).split(' ').count(), Permission::ALL.len());
     }
 

@@ -21,6 +21,7 @@ use self::scope::Scope;
 pub use self::segments::{SegmentReading, by_segment};
 pub use self::sight::{RecentReading, Sight};
 use crate::aggregate::{Counters, Tally};
+use crate::alert::Alert;
 use crate::evidence::{Baseline, metrics_of};
 use crate::ids::SegmentName;
 use crate::metric::{Better, Kind, Metric, MetricName, Signal, Tier};
@@ -51,6 +52,8 @@ pub struct Evidence {
     pub baseline_candidate: Option<Baseline>,
     /// Whether the break-glass file names the pack.
     pub forced_stable: bool,
+    /// Alerts about the pack that fire, or fired lately.
+    pub alerts: Vec<Alert>,
     /// What outside providers measured for the gates that ask them.
     pub outside: BTreeMap<MetricName, Outside>,
 }

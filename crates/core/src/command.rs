@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::alert::{self, Alert};
 use crate::audit::Action;
 use crate::ids::{Actor, Version};
 use crate::metric::MetricName;
@@ -254,6 +255,28 @@ pub(crate) fn set_hold(draft: &mut Draft, cause: HoldCause, reason: &str, actor:
     let hold = Hold { since: now, reason: reason.to_owned(), actor: actor.clone(), reminded: false };
     active.holds.insert(cause, hold);
     draft.fact(actor, Action::HoldSet, reason, json!({"cause": cause, "cleared_by": cause.cleared_by()}));
+}
+
+/// Sets the hold of alerts, or tells which alerts it stands for now.
+pub(crate) fn set_alert_hold(draft: &mut Draft, reason: &str, alerts: &[Alert], now: Timestamp) {
+    let (cause, actor) = (HoldCause::Alert, Actor::serin());
+    let active = draft.active();
+    active.clock = active.clock.stopped(now);
+    let new = Hold { since: now, reason: String::new(), actor: actor.clone(), reminded: false };
+    active.holds.entry(cause).or_insert(new).reason = reason.to_owned();
+    draft.fact(&actor, Action::HoldSet, reason, alert::set_evidence(alerts, now));
+}
+
+/// Clears the hold of alerts, and tells what became of them.
+pub(crate) fn clear_alert_hold(draft: &mut Draft, alerts: &[Alert], now: Timestamp) {
+    let active = draft.active();
+    let since = active.holds.remove(&HoldCause::Alert).map_or(now, |hold| hold.since);
+    if active.holds.is_empty() {
+        active.clock = active.clock.resumed(now);
+    }
+    let reason = alert::reason_to_clear(alerts, since, now);
+    let evidence = alert::clear_evidence(alerts, since, now);
+    draft.fact(&Actor::serin(), Action::HoldCleared, &reason, evidence);
 }
 
 /// Clears a hold; the step clock runs again when it was the last one.

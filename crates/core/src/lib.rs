@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod aggregate;
+pub mod alert;
 pub mod analysis;
 pub mod audit;
 pub mod command;

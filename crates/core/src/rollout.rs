@@ -183,6 +183,8 @@ pub enum HoldCause {
     Unobserved,
     /// The break-glass file is there.
     ForcedStable,
+    /// An alert of another system fires.
+    Alert,
 }
 
 impl HoldCause {
@@ -201,7 +203,8 @@ impl HoldCause {
             | Self::NoBaseline
             | Self::Deadline
             | Self::Unobserved
-            | Self::ForcedStable => false,
+            | Self::ForcedStable
+            | Self::Alert => false,
         }
     }
 
@@ -218,7 +221,8 @@ impl HoldCause {
             | Self::NoBaseline
             | Self::Deadline
             | Self::Unobserved
-            | Self::ForcedStable => false,
+            | Self::ForcedStable
+            | Self::Alert => false,
         }
     }
 
@@ -238,6 +242,7 @@ impl HoldCause {
             Self::Deadline => "serin promote or serin rollback",
             Self::Unobserved => "one fresh check",
             Self::ForcedStable => "removing the force-stable file",
+            Self::Alert => "the alert being resolved or no longer repeated; serin promote passes it for one step",
         }
     }
 }
@@ -258,6 +263,7 @@ impl fmt::Display for HoldCause {
             Self::Deadline => "deadline passed",
             Self::Unobserved => "unobserved",
             Self::ForcedStable => "forced to stable",
+            Self::Alert => "alert",
         })
     }
 }

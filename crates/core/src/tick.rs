@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use crate::alert;
 use crate::analysis::{Analysis, Evidence, Verdict, analyze};
 use crate::audit::Action;
-use crate::command::{clear_hold, set_hold, step_evidence};
+use crate::command::{clear_alert_hold, clear_hold, set_alert_hold, set_hold, step_evidence};
 use crate::evidence::{BASELINE_SESSIONS, Baseline, LEAST_BASELINE_SESSIONS};
 use crate::ids::Actor;
 use crate::pack::{Draft, PackState, Transition};
@@ -253,6 +254,9 @@ fn rule_holds(
         wanted
             .insert(HoldCause::Deadline, format!("the rollout takes longer than {}", plan.progress.deadline));
     }
+    if let Some(reason) = alert::reason(&evidence.alerts, now) {
+        wanted.insert(HoldCause::Alert, reason);
+    }
     let time_is_up = active.step_time_passed(plan, now);
     if let Some(check) = &active.last_check {
         for (cause, reason) in &check.holds {
@@ -298,8 +302,13 @@ fn adjust_holds(
     now: Timestamp,
 ) -> Option<Transition> {
     let wanted = rule_holds(plan, rollout, active, evidence, now);
+    let is_new = |cause: &HoldCause, reason: &String| match active.holds.get(cause) {
+        None => true,
+        // Other alerts may fire than when the hold was set.
+        Some(hold) => *cause == HoldCause::Alert && hold.reason != *reason,
+    };
     let set: Vec<(&HoldCause, &String)> =
-        wanted.iter().filter(|(cause, _)| !active.holds.contains_key(cause)).collect();
+        wanted.iter().filter(|(cause, reason)| is_new(cause, reason)).collect();
     let cleared: Vec<HoldCause> = active
         .holds
         .keys()
@@ -312,10 +321,18 @@ fn adjust_holds(
     let actor = Actor::serin();
     let mut draft = Draft::of(pack, now);
     for (cause, reason) in set {
-        set_hold(&mut draft, *cause, reason, &actor, now);
+        if *cause == HoldCause::Alert {
+            set_alert_hold(&mut draft, reason, &evidence.alerts, now);
+        } else {
+            set_hold(&mut draft, *cause, reason, &actor, now);
+        }
     }
     for cause in cleared {
-        clear_hold(&mut draft, cause, "its cause is gone", &actor, now);
+        if cause == HoldCause::Alert {
+            clear_alert_hold(&mut draft, &evidence.alerts, now);
+        } else {
+            clear_hold(&mut draft, cause, "its cause is gone", &actor, now);
+        }
     }
     Some(draft.finish())
 }

@@ -1,5 +1,6 @@
 //! Acts: gateway, control loop, store and API around the decisions of `serin_core`.
 
+pub mod alerts;
 pub mod api;
 pub mod auth;
 pub mod clock;

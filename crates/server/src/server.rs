@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::alerts::Alerts;
 use crate::api::guard::{DataExposure, Guard};
 use crate::api::listen::{Limits, ListenCounts, Listener};
 use crate::api::ofrep::Ofrep;
@@ -189,6 +190,8 @@ impl Server {
         control.measure_with(
             Measurer::new(settings.metric_providers.clone()).map_err(StartError::MetricProviders)?,
         );
+        let alerts = Arc::new(Alerts::load(store.clone(), settings.alerts.clone()).await?);
+        control.hold_by(Arc::clone(&alerts));
         let gateway = Arc::new(Gateway::new(resolver, upstreams, gateway_settings));
         let base = settings.control.public_url.as_deref();
         let links = Arc::new(Links::open(&settings.data_dir, base, settings.notify.link_lifetime)?);
@@ -218,6 +221,7 @@ impl Server {
             gateway_guard: (!data_guard.is_open_to_apps()).then(|| data_guard.clone()),
             gateway: Arc::clone(&gateway),
             notifier: Arc::clone(&notifier),
+            alerts,
             links,
             reporter: ingest.reporter(),
             ingest: Arc::clone(ingest.counts()),

@@ -3,6 +3,7 @@
 //! A flag wins over a variable, a variable over the file, the file over the default. Everything that is
 //! wrong is told at once, each with its place. Secrets are never shown.
 
+mod alerts;
 mod keys;
 mod notify;
 mod providers;
@@ -19,8 +20,10 @@ use http::HeaderName;
 use serin_core::access::Grant;
 use serin_core::units::{HoldFor, InvalidDuration};
 
+pub(crate) use self::alerts::expiry as alert_expiry;
 use self::read::Reader;
 pub use self::upstreams::provider_names;
+use crate::alerts::AlertSettings;
 use crate::api::ofrep::{Origin, PromptText};
 use crate::auth::{SettingsKey, hash_of};
 use crate::control::measure::MetricProvider;
@@ -51,6 +54,8 @@ pub struct Settings {
     pub drain: HoldFor,
     /// Who is told what.
     pub notify: NotifySettings,
+    /// Which alerts of other systems hold which packs.
+    pub alerts: AlertSettings,
     /// Which conversations are recorded.
     pub samples: SampleSettings,
     /// How the log is written.
@@ -284,6 +289,7 @@ impl Settings {
             }),
             drain: reader.value("drain", None, "30s", within_a_day),
             notify: notify::notify(reader),
+            alerts: alerts::read(reader),
             samples: samples::read(reader),
             log: LogSettings {
                 format: reader.value(

@@ -23,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use self::measured::MOST_METRICS;
 use self::measured::Measured;
+use crate::alerts::Alerts;
 use crate::api::listen::ListenCounts;
 use crate::api::types::SidesView;
 use crate::api::view::percent;
@@ -92,6 +93,8 @@ pub struct Sources<'a> {
     pub upstreams: &'a Upstreams,
     /// What is counted of each receiver of notifications.
     pub notifier: &'a Notifier,
+    /// Alerts of other systems, and what is counted of them.
+    pub alerts: &'a Alerts,
     /// What is counted of the telemetry that apps send.
     pub otlp: &'a Otlp,
     /// What is counted of conversation samples.
@@ -113,6 +116,7 @@ pub async fn metrics(sources: Sources<'_>) -> String {
     samples(&mut registry, sources.samples);
     control(&mut registry, sources.control);
     notify(&mut registry, sources.notifier);
+    alerts(&mut registry, sources);
     packs(&mut registry, sources.control).await;
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a string cannot fail");
@@ -170,6 +174,22 @@ fn auth(registry: &mut Registry, auth: &Auth) {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     gauge(registry, "keys", "Keys that there are", count(auth.keys.list().len()));
     gauge(registry, "sessions", "Sessions of the dashboard", count(auth.sessions.len()));
+}
+
+fn alerts(registry: &mut Registry, sources: Sources<'_>) {
+    let registry = registry.sub_registry_with_prefix("alerts");
+    let now = sources.control.resolver().clock.now();
+    let firing = u64::try_from(sources.alerts.firing(now)).unwrap_or(u64::MAX);
+    gauge(registry, "firing", "Alerts of other systems that fire", firing);
+    let counts = &sources.alerts.counts;
+    for (name, help, count) in [
+        ("said_firing", "Alerts that came in as firing, repetitions included", &counts.firing),
+        ("said_resolved", "Alerts that came in as resolved and ended what fired", &counts.resolved),
+        ("ignored", "Alerts that came in and had no effect", &counts.ignored),
+        ("refused", "Alerts that were refused because too many fire", &counts.refused),
+    ] {
+        counter(registry, name, help, load(count));
+    }
 }
 
 fn gateway(registry: &mut Registry, counts: &GatewayCounts) {

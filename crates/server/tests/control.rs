@@ -1,5 +1,7 @@
 //! The control side over the real store, on virtual time.
 
+#[path = "control/alerts.rs"]
+mod alerts;
 #[path = "control/patterns.rs"]
 mod patterns;
 #[path = "control/replay.rs"]

@@ -229,6 +229,7 @@ impl Book {
                 .collect(),
             baseline_candidate: self.baseline_candidate(controller, now),
             forced_stable: false,
+            alerts: Vec::new(),
             // Nobody stands in for an outside provider: what only it knows cannot be measured.
             outside: BTreeMap::new(),
         }

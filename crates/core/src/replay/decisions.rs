@@ -1,4 +1,9 @@
 //! Derives what a rollout did by itself from its repeated checks, and compares it with the audit log.
+//!
+//! Causes to hold that no check can find, such as an alert from outside, are facts of the log: nothing advances between
+//! the entry that sets such a hold and the one that clears it.
+
+use std::collections::BTreeSet;
 
 use crate::analysis::Analysis;
 use crate::audit::{Action, AuditEntry};
@@ -48,6 +53,7 @@ pub(super) fn compared(
     let taken = taken(log);
     let mut differences = Vec::new();
     differences.extend(rollback_difference(plan, rollout, checks, &taken));
+    differences.extend(steps_on_hold(log));
     let last_step = u16::try_from(plan.steps.len().saturating_sub(1)).unwrap_or(u16::MAX);
     for (at_us, what) in &taken {
         let (left, told) = match what {
@@ -67,6 +73,37 @@ pub(super) fn compared(
         }
     }
     (u64::try_from(taken.len()).unwrap_or(u64::MAX), differences)
+}
+
+/// Steps that were entered, and completions, in spite of a hold that the log has.
+fn steps_on_hold(log: &[AuditEntry]) -> Vec<String> {
+    let is = |entry: &AuditEntry, action: Action| entry.action == action.as_str();
+    let cause = |entry: &AuditEntry| {
+        let evidence: serde_json::Value = serde_json::from_str(&entry.evidence).unwrap_or_default();
+        evidence["cause"].as_str().map(ToOwned::to_owned)
+    };
+    let mut entries: Vec<&AuditEntry> = log.iter().collect();
+    entries.sort_by_key(|entry| entry.seq);
+    let mut holds: BTreeSet<String> = BTreeSet::new();
+    let mut differences = Vec::new();
+    for entry in entries {
+        let by_itself = entry.actor == Actor::serin().as_str();
+        if is(entry, Action::HoldSet) {
+            holds.extend(cause(entry));
+        } else if is(entry, Action::HoldCleared) {
+            cause(entry).map(|cause| holds.remove(&cause));
+        } else if is(entry, Action::Promoted) {
+            // A person passes every hold but one that a person set.
+            holds.retain(|cause| cause == "paused");
+        } else if by_itself && (is(entry, Action::StepEntered) || is(entry, Action::Completed)) {
+            let names: Vec<&str> = holds.iter().map(String::as_str).collect();
+            if !names.is_empty() {
+                let what = if is(entry, Action::Completed) { "the rollout was completed" } else { "a step was entered" };
+                differences.push(format!("entry {}: {what} on hold: {}", entry.seq, names.join(", ")));
+            }
+        }
+    }
+    differences
 }
 
 /// Failed checks in a row lead to a rollback at once, and nothing else does.

@@ -31,7 +31,7 @@ pub(super) enum Needs {
 }
 
 use Needs::{Nothing, One, Order, ReadBeyondLoopback};
-use Permission::{Apply, Data, Keys, Read, ReadPrompts};
+use Permission::{Alerts, Apply, Data, Keys, Read, ReadPrompts};
 
 /// Every operation; one that is missing here is for admins only, and a test names it.
 const TABLE: &[(&str, &str, Needs)] = &[
@@ -72,6 +72,8 @@ const TABLE: &[(&str, &str, Needs)] = &[
     ("POST", "/api/v1/notify/receivers/{receiver}/test", One(Keys)),
     ("GET", "/api/v1/notify/dead", One(Keys)),
     ("POST", "/api/v1/notify/dead/retry", One(Keys)),
+    ("GET", "/api/v1/alerts", One(Read)),
+    ("POST", "/api/v1/alerts", One(Alerts)),
     ("GET", "/api/v1/keys", One(Keys)),
     ("POST", "/api/v1/keys", One(Keys)),
     ("DELETE", "/api/v1/keys/{key}", One(Keys)),

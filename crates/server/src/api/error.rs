@@ -179,7 +179,9 @@ impl ApiError {
         (status, self.0.detail.clone().unwrap_or_else(|| self.0.title.clone()))
     }
 
-    fn problems(mut self, problems: Vec<FieldProblem>) -> Self {
+    /// The same with everything that is wrong.
+    #[must_use]
+    pub(super) fn problems(mut self, problems: Vec<FieldProblem>) -> Self {
         self.0.problems = problems;
         self
     }

@@ -47,6 +47,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         gateway: app.gateway.counts(),
         upstreams: app.gateway.upstreams(),
         notifier: &app.notifier,
+        alerts: &app.alerts,
         otlp: &app.otlp,
         samples: app.samples.counts(),
         started_at: app.started_at,

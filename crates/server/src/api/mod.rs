@@ -3,6 +3,7 @@
 //! Every path is described by `/api/openapi.json`, and every error is a problem detail of RFC 9457.
 
 mod access;
+mod alerts;
 mod audit;
 mod audit_proof;
 mod caller;
@@ -55,6 +56,7 @@ use self::error::ApiError;
 use self::guard::{Guard, guard};
 use self::listen::ListenCounts;
 pub use self::recent::Recent;
+use crate::alerts::Alerts;
 use crate::auth::Auth;
 use crate::control::Control;
 use crate::dashboard;
@@ -87,6 +89,8 @@ pub struct Parts {
     pub ingest: Arc<IngestCounts>,
     /// Tells people what happened.
     pub notifier: Arc<Notifier>,
+    /// Alerts of other systems.
+    pub alerts: Arc<Alerts>,
     /// Reads signed links.
     pub links: Arc<Links>,
     /// Conversation samples.
@@ -166,6 +170,7 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(notify::test))
         .routes(routes!(notify::dead))
         .routes(routes!(notify::retry_dead))
+        .routes(routes!(alerts::list, alerts::take))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(session::begin, session::end))

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
+use serin_core::alert::Alert;
 use serin_core::ids::{PackName, ProviderName, Version};
 use serin_core::pack::PackState;
 use serin_core::parse::parse;
@@ -41,6 +42,7 @@ use self::force::Forced;
 use self::journal::Journal;
 use self::measure::Measurer;
 use self::run::SWEPT_TWICE;
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::recent::Recent;
 use crate::resolve::Resolver;
@@ -64,6 +66,8 @@ pub struct Control {
     left: draining::Counted,
     /// Asks outside providers; without one, what only they know cannot be measured.
     measurer: OnceLock<Measurer>,
+    /// Alerts of other systems; without them none holds.
+    alerts: OnceLock<Arc<Alerts>>,
     /// The LLM providers that versions may name; not checked as long as nobody told.
     providers: OnceLock<BTreeSet<ProviderName>>,
     recent: Recent<recent::Kept>,
@@ -180,6 +184,7 @@ impl Control {
             events: broadcast::channel(256).0,
             left: draining::Counted::default(),
             measurer: OnceLock::new(),
+            alerts: OnceLock::new(),
             providers: OnceLock::new(),
             recent: Recent::default(),
             looked: watch::Looked::default(),
@@ -212,6 +217,17 @@ impl Control {
     pub fn measure_with(&self, measurer: Measurer) {
         // A second call comes from nobody.
         let _ = self.measurer.set(measurer);
+    }
+
+    /// From now on holds rollouts whose packs these alerts are about; the first call counts.
+    pub fn hold_by(&self, alerts: Arc<Alerts>) {
+        // A second call comes from nobody.
+        let _ = self.alerts.set(alerts);
+    }
+
+    /// The alerts about a pack.
+    fn alerts_of(&self, pack: &PackName) -> Vec<Alert> {
+        self.alerts.get().map(|alerts| alerts.of(pack)).unwrap_or_default()
     }
 
     /// From now on refuses versions that name another provider than these, and warns of those that are served

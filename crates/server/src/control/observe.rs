@@ -72,6 +72,7 @@ impl Control {
         let since = last_check.map_or(rollout.started_at, |check| check.at);
         evidence.recent = sides(self.store.tallies(&rollout.id, Some(since), Some(now)).await?);
         evidence.forced_stable = self.is_forced_by_file(&state.name);
+        evidence.alerts = self.alerts_of(&state.name);
         for wanted in baseline_wanted(state, plan, now) {
             let sessions = self
                 .store

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serin_core::alert;
 use serin_core::ids::PackName;
 use serin_core::metric::MetricName;
 use serin_core::outside::Outside;
 use serin_core::plan::Gate;
 use serin_core::replay::Seen;
+use serin_core::rollout::HoldCause;
 use serin_core::routing::{Pin, seconds};
 use serin_core::tick::{Tick, next_due, tick};
 use serin_core::units::{HoldFor, Timestamp};
@@ -72,9 +74,12 @@ impl Control {
             let Some((rollout, active)) = managed.state.active() else {
                 return self.look_at_watch(&mut managed).await;
             };
-            let shows_forced = active.holds.contains_key(&serin_core::rollout::HoldCause::ForcedStable);
+            let shows_forced = active.holds.contains_key(&HoldCause::ForcedStable);
+            let alerts = alert::reason(&self.alerts_of(pack), now);
+            let shown_alerts = active.holds.get(&HoldCause::Alert).map(|hold| hold.reason.clone());
             // One transition may open the way for the next, at the same point in time.
-            if transitions == 0 && due.is_some_and(|due| now < due) && forced == shows_forced {
+            let shows_all = forced == shows_forced && alerts == shown_alerts;
+            if transitions == 0 && due.is_some_and(|due| now < due) && shows_all {
                 return Ok(());
             }
             self.counts.ticks.fetch_add(1, Ordering::Relaxed);
@@ -145,6 +150,9 @@ impl Control {
             }
         }
         self.remember_touches(now).await;
+        if let Some(alerts) = self.alerts.get() {
+            alerts.forget(now).await;
+        }
         if let Err(error) = self.store.expire(now, retention).await {
             tracing::warn!(error = %Chain(&error), "could not remove old rows");
         }

@@ -49,10 +49,10 @@ fn alerts(message: &Message, wanted: bool) -> Vec<Value> {
     }
     if wanted {
         alerts.extend(match event.kind {
-            Kind::Test => Some(fires("SerinTest", HoldFor::from_mins(5))),
+            Kind::Test => Some(fires(TEST, HoldFor::from_mins(5))),
             Kind::Audited(Action::HoldSet | Action::HoldLasts) => Some(fires(ROLLOUT, HOLD_FIRES)),
             Kind::Audited(Action::HoldCleared) => None,
-            Kind::Audited(_) if event.ends_the_rollout() => Some(fires("SerinRolloutEnded", FACT_FIRES)),
+            Kind::Audited(_) if event.ends_the_rollout() => Some(fires(ENDED, FACT_FIRES)),
             Kind::Audited(_) => Some(fires(ROLLOUT, FACT_FIRES)),
         });
     }
@@ -61,6 +61,12 @@ fn alerts(message: &Message, wanted: bool) -> Vec<Value> {
 
 /// The name of the alert of a rollout under way.
 const ROLLOUT: &str = "SerinRollout";
+/// The name of the alert of a rollout that is over.
+const ENDED: &str = "SerinRolloutEnded";
+/// The name of the alert that says that nothing happened.
+const TEST: &str = "SerinTest";
+/// The names of all alerts that Serin sends.
+pub const OWN_ALERTS: [&str; 3] = [ROLLOUT, ENDED, TEST];
 
 /// An alert; its labels are its identity.
 fn alert(name: &str, message: &Message, severity: Severity, ends_at: Timestamp) -> Value {

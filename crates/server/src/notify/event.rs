@@ -241,7 +241,8 @@ fn own(action: Action, qualifier: Option<&str>) -> Severity {
                 | HoldCause::SampleRatio
                 | HoldCause::ProviderUnreachable
                 | HoldCause::ApprovalDue
-                | HoldCause::Deadline,
+                | HoldCause::Deadline
+                | HoldCause::Alert,
             )
             | None => Severity::Tell,
             Some(HoldCause::NoData | HoldCause::Unproven | HoldCause::NoBaseline | HoldCause::Unobserved) => {

@@ -207,7 +207,8 @@ fn waits_for_a_person(cause: HoldCause) -> bool {
         | HoldCause::SampleRatio
         | HoldCause::ProviderUnreachable
         | HoldCause::NoBaseline
-        | HoldCause::Unobserved => false,
+        | HoldCause::Unobserved
+        | HoldCause::Alert => false,
     }
 }
 
@@ -285,7 +286,8 @@ pub fn commands_of_canary(pack: &str, holds: impl Iterator<Item = HoldCause>) ->
             | HoldCause::ProviderUnreachable
             | HoldCause::NoBaseline
             | HoldCause::Deadline
-            | HoldCause::Unobserved => ("Go on all the same", order("promote", pack)),
+            | HoldCause::Unobserved
+            | HoldCause::Alert => ("Go on all the same", order("promote", pack)),
             HoldCause::ForcedStable => continue,
         };
         if !commands.contains(&command) {

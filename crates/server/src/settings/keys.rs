@@ -90,7 +90,7 @@ impl Reader<'_> {
                     Some(role) => grant.role = role,
                     None => wrong(
                         &format!("{text:?} is no role"),
-                        Some("viewer, engineer, operator, admin or data"),
+                        Some("viewer, engineer, operator, admin, data or alerts"),
                     ),
                 },
                 "readPrompts" => match text {

@@ -19,6 +19,9 @@ fn without_anything_the_defaults_hold() {
     dataDir: serin-data  # default
     drain: 30s  # default
     retention: 7d  # default
+    alerts:
+      rules: []  # default
+      expireAfter: 5h  # default
     control:
       listen: 127.0.0.1:8981  # default
       hosts: []  # default

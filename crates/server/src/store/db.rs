@@ -198,6 +198,7 @@ fn migrations() -> Migrator {
         simple(8, "audit_head", include_str!("migrations/0008_audit_head.sql")),
         simple(10, "keys", include_str!("migrations/0010_keys.sql")),
         simple(12, "notify", include_str!("migrations/0012_notify.sql")),
+        simple(16, "alerts", include_str!("migrations/0016_alerts.sql")),
     ])
 }
 

@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** nothing outside of this directory speaks SQL.
 
+mod alerts;
 mod audit;
 mod db;
 mod error;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use serin_core::ids::PackName;
 use serin_core::routing::{Cohort, CohortId};
 
+pub use self::alerts::{StoredAlert, scope_text};
 pub use self::audit::AuditFilter;
 pub use self::error::{CommitError, StoreError, VerifyError};
 pub use self::evidence::{Folded, Unit};

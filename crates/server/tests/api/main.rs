@@ -1,5 +1,6 @@
 //! The whole server over HTTP: real listeners, a real store, a manual clock, a stand-in provider.
 
+mod alerts;
 mod app;
 mod data_plane;
 mod documents;

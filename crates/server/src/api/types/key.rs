@@ -19,6 +19,8 @@ words! {
         Admin "admin",
         /// An app: resolves, sends chats and reports, on the data plane only.
         Data "data",
+        /// A monitoring system: says which alerts fire, and nothing else.
+        Alerts "alerts",
     }
 }
 
@@ -49,6 +51,8 @@ words! {
         Keys "keys",
         /// Resolve, send chats and report, on the data plane.
         Data "data",
+        /// Say that an alert fires, which holds rollouts, or that it is over.
+        Alerts "alerts",
     }
 }
 
@@ -60,6 +64,7 @@ impl From<Role> for serin_core::access::Role {
             Role::Operator => Self::Operator,
             Role::Admin => Self::Admin,
             Role::Data => Self::Data,
+            Role::Alerts => Self::Alerts,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Points in time are RFC 3339, weights and shares are percent, lengths of time are text such as
 //! `5m`. Everything reads back as well as it writes, so that a client can use the same types.
 
+mod alert;
 mod audit;
 mod check;
 mod data;
@@ -19,6 +20,10 @@ mod segment;
 mod watch;
 mod word;
 
+pub use alert::{
+    AlertList, AlertRequest, AlertState, AlertStatus, AlertView, AlertmanagerAlert, AlertmanagerWebhook,
+    AlertsAnswer, AlertsRequest, IgnoredAlert,
+};
 pub use audit::{
     AuditEntryView, AuditPage, AuditVerified, OncallCanary, OncallCommand, OncallView, StreamEvent,
 };

@@ -81,6 +81,8 @@ words! {
         Unobserved "unobserved",
         /// The break-glass file is there.
         ForcedStable "forced_stable",
+        /// An alert of another system fires.
+        Alert "alert",
     }
 }
 
