@@ -104,7 +104,10 @@ async fn an_alert_of_a_real_alertmanager_holds_the_rollout_and_its_end_lets_it_g
     let hold = eventually("the alert holds", async || holds().await.first().cloned()).await;
     assert_eq!(hold["cause"], "alert");
     let reason = hold["reason"].as_str().expect("a reason");
-    assert!(reason.starts_with("HighErrors fires since 20") && reason.ends_with(": 5xx above 2 %"), "{reason}");
+    assert!(
+        reason.starts_with("HighErrors fires since 20") && reason.ends_with(": 5xx above 2 %"),
+        "{reason}"
+    );
     let shown = run("status support").await.out;
     assert!(shown.contains("HighErrors fires since"), "{shown}");
 
@@ -118,7 +121,10 @@ async fn an_alert_of_a_real_alertmanager_holds_the_rollout_and_its_end_lets_it_g
         .filter(|entry| entry["evidence"]["cause"] == "alert")
         .collect();
     let said: Vec<&str> = about.iter().filter_map(|entry| entry["action"].as_str()).collect();
-    assert!(said == ["hold_set", "hold_cleared"] || said == ["hold_cleared", "hold_set"], "repetitions: {log}");
+    assert!(
+        said == ["hold_set", "hold_cleared"] || said == ["hold_cleared", "hold_set"],
+        "repetitions: {log}"
+    );
     assert!(about.iter().all(|entry| entry["evidence"]["alerts"][0]["said_by"] == "monitoring"), "{log}");
     run("audit verify").await;
     assert_eq!(server.stop().await, 0);

@@ -242,7 +242,9 @@ impl HoldCause {
             Self::Deadline => "serin promote or serin rollback",
             Self::Unobserved => "one fresh check",
             Self::ForcedStable => "removing the force-stable file",
-            Self::Alert => "the alert being resolved or no longer repeated; serin promote passes it for one step",
+            Self::Alert => {
+                "the alert being resolved or no longer repeated; serin promote passes it for one step"
+            }
         }
     }
 }

@@ -242,9 +242,7 @@ impl Alerts {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let about = known.values().filter(|stored| self.holds(stored, pack));
         let mut alerts: Vec<Alert> = about.map(|stored| stored.alert.clone()).collect();
-        alerts.sort_by(|a, b| {
-            (a.since, &a.name, &a.fingerprint).cmp(&(b.since, &b.name, &b.fingerprint))
-        });
+        alerts.sort_by(|a, b| (a.since, &a.name, &a.fingerprint).cmp(&(b.since, &b.name, &b.fingerprint)));
         alerts
     }
 

@@ -98,7 +98,11 @@ fn steps_on_hold(log: &[AuditEntry]) -> Vec<String> {
         } else if by_itself && (is(entry, Action::StepEntered) || is(entry, Action::Completed)) {
             let names: Vec<&str> = holds.iter().map(String::as_str).collect();
             if !names.is_empty() {
-                let what = if is(entry, Action::Completed) { "the rollout was completed" } else { "a step was entered" };
+                let what = if is(entry, Action::Completed) {
+                    "the rollout was completed"
+                } else {
+                    "a step was entered"
+                };
                 differences.push(format!("entry {}: {what} on hold: {}", entry.seq, names.join(", ")));
             }
         }

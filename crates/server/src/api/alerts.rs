@@ -85,9 +85,8 @@ pub(super) async fn take(
 }
 
 fn answer(said: &[Said], heard: &[Heard], holds: Vec<String>) -> AlertsAnswer {
-    let count = |what: Heard| {
-        u64::try_from(heard.iter().filter(|heard| **heard == what).count()).unwrap_or(u64::MAX)
-    };
+    let count =
+        |what: Heard| u64::try_from(heard.iter().filter(|heard| **heard == what).count()).unwrap_or(u64::MAX);
     let ignored = (0_u64..).zip(said).zip(heard).filter_map(|((index, said), heard)| {
         let reason = match heard {
             Heard::Firing | Heard::Resolved => return None,
@@ -154,13 +153,17 @@ fn said(body: Value) -> Result<Vec<Said>, ApiError> {
                 return Err(ApiError::too_large(detail).hint("set `max_alerts` of the receiver"));
             }
             if truncated_alerts > 0 {
-                tracing::warn!(truncated_alerts, "Alertmanager left out {truncated_alerts} alerts of a group");
+                tracing::warn!(
+                    truncated_alerts,
+                    "Alertmanager left out {truncated_alerts} alerts of a group"
+                );
             }
             (0..).zip(alerts).map(|(index, alert)| of_alertmanager(index, alert)).collect()
         }
         Value::Object(_) => Ok(vec![one(typed(body)?)?]),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            let hint = "send what Alertmanager sends, or {\"name\": \"…\", \"status\": \"firing\", \"pack\": \"…\"}";
+            let hint =
+                "send what Alertmanager sends, or {\"name\": \"…\", \"status\": \"firing\", \"pack\": \"…\"}";
             Err(wrong("", "expected an object".to_owned(), Some(hint)))
         }
     }

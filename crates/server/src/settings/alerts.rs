@@ -124,7 +124,8 @@ mod tests {
         let settings = load(yaml, &[], Options::default()).unwrap();
         assert_eq!(settings.alerts.expire_after, HoldFor::from_mins(15));
         assert_eq!(settings.alerts.rules.len(), 1);
-        let shown = "rules: [{match: {service: \"chat-*\", severity: \"page\"}, packs: [support-*, billing]}]";
+        let shown =
+            "rules: [{match: {service: \"chat-*\", severity: \"page\"}, packs: [support-*, billing]}]";
         assert!(settings.print().contains(shown), "{}", settings.print());
     }
 

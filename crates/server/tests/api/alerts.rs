@@ -6,7 +6,8 @@ use serin_server::auth::ADMIN_KEY_FILE;
 
 use crate::app::{Answer, TestApp, canary, stable};
 
-const RULES: &str = "alerts:\n  rules:\n  - {match: {severity: page, service: 'chat-*'}, packs: ['support-*']}\n";
+const RULES: &str =
+    "alerts:\n  rules:\n  - {match: {severity: page, service: 'chat-*'}, packs: ['support-*']}\n";
 
 impl TestApp {
     async fn alert(&self, body: &Value) -> Answer {
@@ -41,10 +42,7 @@ async fn an_alert_of_alertmanager_holds_what_the_settings_say_until_it_is_resolv
     assert_eq!((told.firing, told.holds), (1, vec!["support-prompts".to_owned()]));
     app.pass(1).await;
     let hold = app.rollout().await.holds.remove(0);
-    assert_eq!(
-        hold.reason,
-        "HighErrors fires since 2026-11-02T08:58:30Z: 5xx above 2 % for ten minutes"
-    );
+    assert_eq!(hold.reason, "HighErrors fires since 2026-11-02T08:58:30Z: 5xx above 2 % for ten minutes");
     assert!(hold.cleared_by.contains("the alert being resolved"), "{}", hold.cleared_by);
     let oncall: OncallView = app.get("/api/v1/oncall").await.read();
     assert!(format!("{oncall:?}").contains("HighErrors fires since"), "{oncall:?}");
@@ -81,7 +79,11 @@ async fn an_alert_of_anything_else_names_its_pack_and_how_long_it_lasts() {
     app.alert(&firing).await;
     app.pass(1).await;
     let over = json!({"name": "eval score fell", "status": "resolved", "pack": "support-*"});
-    assert_eq!(app.alert(&over).await.read::<AlertsAnswer>().resolved, 1, "name and pack tell it from others");
+    assert_eq!(
+        app.alert(&over).await.read::<AlertsAnswer>().resolved,
+        1,
+        "name and pack tell it from others"
+    );
 }
 
 #[tokio::test]

@@ -174,7 +174,10 @@ async fn only_so_many_alerts_fire_and_those_that_ended_make_room() {
         counts
     };
     assert_eq!(hear(&named(Status::Firing, 0)).await, [("Firing".to_owned(), 1_000)].into());
-    assert_eq!(hear(&named(Status::Firing, 500)).await, [("Firing".into(), 500), ("Refused".into(), 500)].into());
+    assert_eq!(
+        hear(&named(Status::Firing, 500)).await,
+        [("Firing".into(), 500), ("Refused".into(), 500)].into()
+    );
     for from in [0, 1_000, 2_000] {
         hear(&named(Status::Firing, from)).await;
         assert_eq!(hear(&named(Status::Resolved, from)).await, [("Resolved".to_owned(), 1_000)].into());
