@@ -30,6 +30,12 @@ async function seenAfterCommit(page, text, rollout, action) {
     return at - Date.parse((await entry(rollout, action)).at);
 }
 
+/** Waits until every chart of a page has had its turn. */
+const frames = (page) =>
+    page.evaluate(async () => {
+        for (let left = 2 * document.querySelectorAll("canvas").length + 2; left > 0; left--) await new Promise(requestAnimationFrame);
+    });
+
 export const tests = {
     async "a rollout is watched from its start to its completion"() {
         // The demo starts its rollout after a warm-up.
@@ -53,9 +59,41 @@ export const tests = {
         assert.ok(late < 2_000, `the rollback is seen ${late} ms after its commit`);
         await seen(page, "Rolled back by failed checks");
         await page.getByRole("meter", { name: /Evidence that/ }).first().waitFor();
-        assert.ok((await page.locator("canvas").count()) >= 3, "there are charts");
+        await page.locator("canvas").nth(2).waitFor();
         await page.getByText("Numbers of success_rate").click();
         assert.ok((await page.getByRole("region", { name: "Numbers of success_rate" }).getByRole("row").count()) > 2);
+        await close(page);
+    },
+
+    async "charts look closer where the mouse was dragged, all together, and show everything again"() {
+        while (!(await entry("support-r2", "rolled_back"))) await new Promise((done) => setTimeout(done, 500));
+        const page = await open(`${base}/rollouts/support-r2`);
+        await read(page);
+        await page.locator(".u-over").nth(1).waitFor();
+        await page.locator("figure").first().scrollIntoViewIfNeeded();
+        const box = await page.locator(".u-over").first().boundingBox();
+        const at = (part) => [box.x + box.width * part, box.y + box.height / 2];
+        /** The times that two charts show when the mouse is at a part of the first. */
+        const times = async (part) => {
+            await page.mouse.move(...at(part));
+            const readouts = page.locator("figure .readout .muted");
+            await readouts.nth(1).waitFor();
+            return [await readouts.first().textContent(), await readouts.nth(1).textContent()];
+        };
+        const [whole, other] = await times(0.1);
+        assert.equal(whole, other, "charts have one cursor");
+        await page.mouse.move(...at(0.5));
+        await page.mouse.down();
+        await page.mouse.move(...at(0.7));
+        await page.mouse.up();
+        await page.waitForFunction(() => document.querySelector(".u-select").offsetWidth === 0);
+        await frames(page);
+        const [closer, alike] = await times(0.1);
+        assert.ok(closer > whole, `${closer} is later than ${whole}`);
+        assert.equal(closer, alike, "all charts look closer");
+        await page.mouse.dblclick(...at(0.5));
+        await frames(page);
+        assert.deepEqual(await times(0.1), [whole, whole]);
         await close(page);
     },
 
