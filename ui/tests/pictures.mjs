@@ -1,5 +1,5 @@
-// Takes the pictures in docs/ and in the README anew, from the program as it is (with fonts-inter, which most systems
-// and browsers do not need, they look alike everywhere):
+// Takes the pictures in docs/ and in the README anew, from the program as it is; with Debian's fonts-inter they look as
+// the committed ones do:
 //
 //   SERIN_BIN=target/debug/serin node ui/tests/pictures.mjs [part of a picture's name]
 

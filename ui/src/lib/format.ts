@@ -39,6 +39,26 @@ export function measured(value: number, unit: MetricUnit): string {
     }
 }
 
+/** The same with four digits that count, where the usual ones do not tell two values apart. */
+export function finely(value: number, unit: MetricUnit): string {
+    const digits = (value: number) => String(Number(value.toPrecision(4)));
+    switch (unit) {
+        case "share":
+            return `${digits(value * 100)}%`;
+        case "milliseconds":
+            return `${digits(value)}ms`;
+        case "dollars":
+            return `$${digits(value)}`;
+        case "rating":
+        case "score":
+        case "turns":
+        case "tokens":
+        case "characters":
+        case "number":
+            return digits(value);
+    }
+}
+
 const UNITS_MS: Record<string, number> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1_000, ms: 1 };
 
 /** "1h30m" in milliseconds. */
