@@ -155,7 +155,7 @@ export const tests = {
             assert.equal(await page.getByText("1.1.0").count(), 0, "what was shown is gone");
             await page.getByLabel("Key", { exact: true }).fill(await made("short", "viewer", { expires_in: "1ms" }));
             await page.getByRole("button", { name: "Sign in" }).click();
-            await seen(page, /the key was good until/);
+            await seen(page, /The key was good until/);
         });
         await close(page);
     },
