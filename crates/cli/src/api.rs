@@ -10,12 +10,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serin_core::audit::Noted;
 use serin_core::ids::PackName;
+use serin_core::manifest::Node;
+use serin_core::parse;
+use serin_core::policy::Policy;
 use serin_core::prompt::Pack;
 use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, DeadLetters,
     ExplainView, ExposedPage, ExposureView, KeyCreated, KeyList, KeyRequest, KeyView, OncallView, PackDetail,
-    PackList, ProblemDetails, ProblemSeverity, ReceiverList, ReplayView, RetriedView, RolloutList,
+    PackList, PolicyView, ProblemDetails, ProblemSeverity, ReceiverList, ReplayView, RetriedView, RolloutList,
     RolloutView, SamplesView, TestedView, VersionDetail, VersionList,
 };
 
@@ -67,6 +70,8 @@ pub(crate) struct ApplyOptions<'a> {
     pub(crate) restart: bool,
     /// Why.
     pub(crate) reason: Option<&'a str>,
+    /// Why rules of the policy are set aside.
+    pub(crate) override_policy: Option<&'a str>,
 }
 
 impl Client {
@@ -155,6 +160,17 @@ impl Client {
         Ok(version.and_then(|version| version.content).and_then(|content| Pack::from_value(content).ok()))
     }
 
+    /// The policy of the server; one that knows of none has none.
+    pub(crate) async fn policy(&self) -> Result<Policy, Told> {
+        let Some(view): Option<PolicyView> = self.find("policy").await? else { return Ok(Policy::NONE) };
+        let rules = Value::Array(view.rules).to_string();
+        let read = Node::read(&rules).map_err(|error| error.message);
+        read.and_then(|node| parse::policy(&node).map_err(|problems| problems.to_string())).map_err(|why| {
+            Told::new(format!("could not read the policy of {}: {why}", self.base))
+                .hint("is the server newer than this `serin`?")
+        })
+    }
+
     /// Applies a manifest with its prompts inline.
     pub(crate) async fn apply(
         &self,
@@ -164,6 +180,7 @@ impl Client {
         let flag = |on: bool| if on { "true" } else { "false" };
         let mut query = vec![("dryRun", flag(options.dry_run)), ("restart", flag(options.restart))];
         query.extend(options.reason.map(|reason| ("reason", reason)));
+        query.extend(options.override_policy.map(|reason| ("overridePolicy", reason)));
         self.send(Method::PUT, "packs", &query, Some(manifest)).await
     }
 
@@ -439,7 +456,7 @@ fn refused(status: StatusCode, text: &str) -> Told {
     };
     let message = problem.detail.unwrap_or(problem.title);
     let details = problem.problems.into_iter().map(|field| Detail {
-        rule: None,
+        rule: field.rule,
         severity: match field.severity {
             ProblemSeverity::Error => Severity::Error,
             ProblemSeverity::Warning => Severity::Warning,

@@ -41,6 +41,9 @@ pub(crate) struct ApplyArgs {
     /// Why; kept in the audit log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Apply although rules of the policy say no, and why; for admins, kept in the audit log
+    #[arg(long, value_name = "TEXT")]
+    override_policy: Option<String>,
     /// Write a report to a file too: junit=FILE, json=FILE or markdown=FILE. May be repeated
     #[arg(long = "report", value_name = "FORM=FILE", value_parser = ReportFile::parse, requires = "wait")]
     reports: Vec<ReportFile>,
@@ -84,11 +87,15 @@ pub(crate) async fn run(args: &ApplyArgs) -> anyhow::Result<Exit> {
             anstream::eprintln!("{warning}\n");
         }
     }
-    let options =
-        ApplyOptions { dry_run: args.dry_run, restart: args.restart, reason: args.reason.as_deref() };
+    let options = ApplyOptions {
+        dry_run: args.dry_run,
+        restart: args.restart,
+        reason: args.reason.as_deref(),
+        override_policy: args.override_policy.as_deref(),
+    };
     let applied = match client.apply(&loaded.json, options).await {
         Ok(applied) => applied,
-        Err(told) => return Err(args.report_failure(&loaded, told)?.into()),
+        Err(told) => return Err(args.report_failure(&loaded, loaded.placed(told))?.into()),
     };
     if args.output == ApplyOutput::Text {
         announce(&applied);

@@ -221,6 +221,7 @@ async fn proven(args: &CheckArgs, many: Many, scenarios: &[String]) -> anyhow::R
     };
     report.pack = Some(loaded.plan.pack.to_string());
     report.version = Some(loaded.plan.version.to_string());
+    report.problems.extend(loaded.against(&args.against.policy().await?));
     if let Some(stable) = args.against.stable(&loaded).await? {
         report.problems.extend(loaded.beside(&stable));
     }

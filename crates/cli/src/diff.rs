@@ -11,7 +11,7 @@ use serin_server::api::types::ContentChange;
 use crate::api::{Client, ServerArgs, changes};
 use crate::manifest_file::{Loaded, load};
 use crate::terminal::{GOOD, Output, OutputFlag, QUIET, STRONG, paint};
-use crate::told::{self, Exit, Told};
+use crate::told::{self, Detail, Exit, Told};
 
 /// Compare a manifest with what is published
 ///
@@ -53,12 +53,22 @@ struct Difference {
     content: Vec<ContentChange>,
     /// What differs in the rollout block.
     rollout: Vec<ContentChange>,
+    /// Rules of the server's policy that the manifest does not keep.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    policy: Vec<Detail>,
 }
 
 /// Compares; errors have an exit code of their own.
 pub(crate) async fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
     match compare(args).await {
-        Ok(difference) => {
+        Ok(mut difference) => {
+            let same = difference.against.is_some()
+                && difference.content.is_empty()
+                && difference.rollout.is_empty();
+            if same {
+                // Applying what is published already changes nothing, which no rule forbids.
+                difference.policy.clear();
+            }
             let as_data = |output| OutputFlag { output }.print(&difference, table);
             match args.output {
                 DiffOutput::Table => as_data(Output::Table)?,
@@ -66,9 +76,6 @@ pub(crate) async fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
                 DiffOutput::Yaml => as_data(Output::Yaml)?,
                 DiffOutput::Markdown => print!("{}", markdown(&difference)),
             }
-            let same = difference.against.is_some()
-                && difference.content.is_empty()
-                && difference.rollout.is_empty();
             Ok(if same { Exit::Done } else { Exit::Failed })
         }
         Err(told) => {
@@ -89,6 +96,7 @@ async fn compare(args: &DiffArgs) -> Result<Difference, Told> {
         against: None,
         content: Vec::new(),
         rollout: Vec::new(),
+        policy: loaded.against(&client.policy().await?),
     };
     let Some(known) = known else { return Ok(difference) };
     let published = match client.version(&plan.pack, &difference.version).await? {
@@ -160,11 +168,12 @@ const MOST_COMMENT: usize = 60_000;
 
 /// A comment for a pull request: a heading, and each change as a diff.
 fn markdown(difference: &Difference) -> String {
-    let Difference { pack, version, against, content, rollout } = difference;
+    let Difference { pack, version, against, content, rollout, policy } = difference;
+    let policy = not_kept(policy);
     let Some(against) = against else {
-        return format!("### `{pack}` {version}\n\nA new pack: the server has none of this name.\n");
+        return format!("### `{pack}` {version}\n\nA new pack: the server has none of this name.\n{policy}");
     };
-    let mut text = format!("### `{pack}` {against} → {version}\n");
+    let mut text = format!("### `{pack}` {against} → {version}\n{policy}");
     if content.is_empty() && rollout.is_empty() {
         return text + "\nNo difference to what is published.\n";
     }
@@ -191,6 +200,18 @@ fn markdown(difference: &Difference) -> String {
     text
 }
 
+/// The rules of the policy that are not kept, as a list; nothing where all are.
+fn not_kept(violations: &[Detail]) -> String {
+    if violations.is_empty() {
+        return String::new();
+    }
+    let line = |violation: &Detail| {
+        let rule = violation.rule.as_deref().unwrap_or_default();
+        format!("- **{rule}**: `{}`: {}\n", violation.path, violation.message)
+    };
+    format!("\n**Policy: `serin apply` will be refused**\n\n{}", violations.iter().map(line).collect::<String>())
+}
+
 /// One change; its fence is longer than any run of backticks inside, so that a prompt cannot end it.
 fn fenced(change: &ContentChange) -> String {
     let sides = [(&change.before, '-'), (&change.after, '+')];
@@ -206,9 +227,11 @@ fn fenced(change: &ContentChange) -> String {
 }
 
 fn table(difference: &Difference) -> String {
-    let Difference { pack, version, against, content, rollout } = difference;
+    let Difference { pack, version, against, content, rollout, policy } = difference;
+    let policy: String = policy.iter().map(|violation| format!("{violation}\n\n")).collect();
     let Some(against) = against else {
-        return format!("{} {version} is new: the server has no pack of this name", paint(STRONG, pack));
+        let pack = paint(STRONG, pack);
+        return format!("{pack} {version} is new: the server has no pack of this name\n\n{policy}").trim_end().to_owned();
     };
     let mut text = format!("{} {against} on the server → {version} in the file\n\n", paint(STRONG, pack));
     if content.is_empty() && rollout.is_empty() {
@@ -219,7 +242,7 @@ fn table(difference: &Difference) -> String {
             text.push_str(&format!("{}\n{}\n", paint(QUIET, heading), changes(found)));
         }
     }
-    text
+    text + &policy
 }
 
 #[cfg(test)]
@@ -233,7 +256,14 @@ mod tests {
 
     fn difference(content: Vec<ContentChange>) -> Difference {
         let (pack, version) = ("support".to_owned(), "2.0.0".to_owned());
-        Difference { pack, version, against: Some("1.0.0".to_owned()), content, rollout: Vec::new() }
+        Difference {
+            pack,
+            version,
+            against: Some("1.0.0".to_owned()),
+            content,
+            rollout: Vec::new(),
+            policy: Vec::new(),
+        }
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serin_core::forecast::Forecast;
 use serin_core::lint::lint_traffic;
+use serin_core::policy::Policy;
 use serin_core::prompt::Pack;
 use serin_server::gateway::provider_hint;
-use serin_server::settings::provider_names;
+use serin_server::settings::{policy_of, provider_names};
 
 use crate::api::{Client, ServerArgs};
 use crate::manifest_file::{Loaded, examine, load_pack, read_text, wrong_provider};
@@ -18,7 +19,8 @@ use crate::traffic::TrafficArgs;
 /// Check manifests and pack files, without a server
 ///
 /// With a traffic it also tells which gates that traffic cannot feed; with the prompts that are stable
-/// now, which tools conversations in flight would lose.
+/// now, which tools conversations in flight would lose; with settings, which rules of their policy are
+/// not kept.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LintArgs {
     /// Manifests (YAML or JSON) or pack files; `-` is standard input
@@ -27,9 +29,6 @@ pub(crate) struct LintArgs {
     /// The same, as the other commands take it
     #[arg(id = "named", long = "file", short = 'f', num_args = 1.., value_name = "FILE")]
     named: Vec<PathBuf>,
-    /// Settings of the server, for the providers that packs may name
-    #[arg(long, value_name = "FILE")]
-    settings: Option<PathBuf>,
     #[command(flatten)]
     traffic: TrafficArgs,
     #[command(flatten)]
@@ -38,13 +37,16 @@ pub(crate) struct LintArgs {
     output: OutputFlag,
 }
 
-/// The flags that name the prompts that are stable now.
+/// The flags that name what a manifest is held against: the prompts that are stable now, and the settings.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AgainstArgs {
+    /// Settings of the server, for its policy and the providers that packs may name
+    #[arg(long, env = "SERIN_SETTINGS", value_name = "FILE")]
+    settings: Option<PathBuf>,
     /// What is stable now: its pack file, or its manifest
     #[arg(long, value_name = "FILE", conflicts_with = "against_server")]
     against: Option<PathBuf>,
-    /// Ask the server what is stable now
+    /// Ask the server what is stable now, and for its policy unless --settings names one
     #[arg(long)]
     against_server: bool,
     #[command(flatten)]
@@ -74,6 +76,21 @@ impl AgainstArgs {
     }
 }
 
+impl AgainstArgs {
+    /// The policy that manifests are held against: that of the settings file, or of the server if it is asked.
+    ///
+    /// # Errors
+    /// [`Told`] when it cannot be read.
+    pub(crate) async fn policy(&self) -> Result<Policy, Told> {
+        match &self.settings {
+            Some(path) => policy_of(&read_text(path)?)
+                .map_err(|message| Told::new(format!("could not read the policy of {}: {message}", path.display()))),
+            None if self.against_server => Client::new(&self.server)?.policy().await,
+            None => Ok(Policy::NONE),
+        }
+    }
+}
+
 /// What was found, as data.
 #[derive(Serialize)]
 struct Report {
@@ -86,7 +103,8 @@ struct Report {
 pub(crate) async fn run(args: &LintArgs) -> anyhow::Result<Exit> {
     let mut problems = Vec::new();
     let files: Vec<&PathBuf> = args.files.iter().chain(&args.named).collect();
-    let known = match &args.settings {
+    let policy = args.against.policy().await?;
+    let known = match &args.against.settings {
         Some(path) => Some(provider_names(&read_text(path)?).map_err(|message| {
             Told::new(format!("could not read the providers of {}: {message}", path.display()))
         })?),
@@ -96,6 +114,7 @@ pub(crate) async fn run(args: &LintArgs) -> anyhow::Result<Exit> {
         let findings = examine(file)?;
         problems.extend(findings.details);
         if let Some(loaded) = &findings.loaded {
+            problems.extend(loaded.against(&policy));
             problems.extend(of_traffic(&args.traffic, loaded)?);
             let stable = args.against.stable(loaded).await?;
             problems.extend(stable.iter().flat_map(|stable| loaded.beside(stable)));

@@ -11,6 +11,7 @@ use serin_core::lint::{Lint, lint, lint_tools};
 use serin_core::manifest::{At, Node, Value as NodeValue};
 use serin_core::parse::{self, PackSource};
 use serin_core::plan::Plan;
+use serin_core::policy::{Policy, Violation};
 use serin_core::prompt::{Pack, PackProblem, Places};
 use serin_server::tool_schema;
 
@@ -61,6 +62,24 @@ impl Loaded {
     /// What `lint` says of this manifest at its place.
     pub(crate) fn warning(&self, lint: &Lint) -> Detail {
         self.text.source().of_lint(lint)
+    }
+
+    /// The rules of a policy that this manifest does not keep, each at its place.
+    pub(crate) fn against(&self, policy: &Policy) -> Vec<Detail> {
+        let source = self.text.source();
+        policy.violations(&self.plan).iter().map(|violation| source.of_violation(violation)).collect()
+    }
+
+    /// An error of the server about what was sent, with the places of what was written.
+    pub(crate) fn placed(&self, mut told: Told) -> Told {
+        let source = self.text.source();
+        for detail in told.details.iter_mut().filter(|detail| detail.rule.is_some()) {
+            let at = source.place_of(&detail.path);
+            let hint = detail.hint.as_deref();
+            let placed = source.detail(detail.severity, &detail.path, at, &detail.message, hint);
+            *detail = Detail { rule: detail.rule.take(), ..placed };
+        }
+        told
     }
 
     /// What deserves a look beside the prompts that are stable now.
@@ -138,7 +157,13 @@ impl Source<'_> {
     fn of_lint(&self, lint: &Lint) -> Detail {
         let at = self.place_of(&lint.path);
         let detail = self.detail(Severity::Warning, &lint.path, at, &lint.message, Some(&lint.hint));
-        Detail { rule: Some(lint.rule), ..detail }
+        Detail { rule: Some(lint.rule.to_owned()), ..detail }
+    }
+
+    fn of_violation(&self, violation: &Violation) -> Detail {
+        let Violation { rule, path, message, hint } = violation;
+        let detail = self.detail(Severity::Error, path, self.place_of(path), message, Some(hint));
+        Detail { rule: Some(rule.to_string()), ..detail }
     }
 
     fn of_pack(&self, places: &Places, severity: Severity, problem: &PackProblem) -> Detail {

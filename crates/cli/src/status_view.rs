@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serin_server::api::types::{
-    GateState, GateView, HoldView, MetricStatus, MetricView, OnBreach, PackDetail, Phase, ProgressView,
+    GateState, GateView, HoldView, MetricStatus, MetricView, OnBreach, OverriddenView, PackDetail, Phase, ProgressView,
     RolloutView, WatchState, WeightChangeBy,
 };
 
@@ -44,6 +44,7 @@ pub(crate) fn rollout(view: &RolloutView, depth: Depth) -> String {
         text.push_str(&checks(view, progress));
     }
     text.push_str(&holds(&view.holds, view.as_of));
+    text.push_str(&overridden(view));
     text.push_str(&watch(view));
     text.push_str(&notes(view, depth));
     text.push('\n');
@@ -245,6 +246,15 @@ fn holds(holds: &[HoldView], now: Timestamp) -> String {
         text.push_str(&format!("            {} {}\n", paint(QUIET, "cleared by"), hold.cleared_by));
     }
     text
+}
+
+/// The rules of the policy that somebody has set aside.
+fn overridden(view: &RolloutView) -> String {
+    let line = |overridden: &OverriddenView| {
+        let rules = paint(LOOK, format!("policy overridden: {}", overridden.rules.join(", ")));
+        format!("  {rules} ({}, by {}): {}\n", ago(overridden.at, view.as_of), overridden.actor, overridden.reason)
+    };
+    view.overridden.iter().map(line).collect()
 }
 
 /// What to know at the traffic that is there.

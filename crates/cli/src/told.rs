@@ -44,9 +44,9 @@ pub(crate) struct Told {
 pub(crate) struct Detail {
     /// `error` or `warning`.
     pub(crate) severity: Severity,
-    /// The rule of `lint` that found it.
+    /// The rule of `lint`, or of the policy, that found it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rule: Option<&'static str>,
+    pub(crate) rule: Option<String>,
     /// What is wrong.
     pub(crate) message: String,
     /// The file.
@@ -109,7 +109,7 @@ impl fmt::Display for Detail {
             Severity::Error => paint(BAD, "error"),
             Severity::Warning => paint(LOOK, "warning"),
         };
-        match self.rule {
+        match &self.rule {
             Some(rule) => write!(f, "{severity}[{rule}]: ")?,
             None => write!(f, "{severity}: ")?,
         }

@@ -83,6 +83,8 @@ words! {
         Rollback "rollback",
         /// Try a version again.
         Retry "retry",
+        /// Set rules of the policy aside, once each time.
+        OverridePolicy "override_policy",
         /// Make and revoke keys.
         Keys "keys",
         /// Resolve, send chats and report, on the data plane.
@@ -105,7 +107,7 @@ impl Role {
             Self::Operator => match what {
                 P::Read | P::Pause | P::Resume | P::Approve => true,
                 P::Promote | P::PromoteFull | P::Rollback | P::Retry | P::Alerts => true,
-                P::ReadPrompts | P::Apply | P::Keys | P::Data => false,
+                P::ReadPrompts | P::Apply | P::OverridePolicy | P::Keys | P::Data => false,
             },
         }
     }

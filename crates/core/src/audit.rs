@@ -67,6 +67,8 @@ pub enum Action {
     ForcedStable,
     /// The break-glass file was removed.
     ForcedStableCleared,
+    /// Rules of the policy were set aside once.
+    PolicyOverridden,
     /// A key was made.
     KeyCreated,
     /// A key was revoked.
@@ -100,6 +102,7 @@ impl Action {
             Self::WatchEnded => "watch_ended",
             Self::ForcedStable => "forced_stable",
             Self::ForcedStableCleared => "forced_stable_cleared",
+            Self::PolicyOverridden => "policy_overridden",
             Self::KeyCreated => "key_created",
             Self::KeyRevoked => "key_revoked",
         }

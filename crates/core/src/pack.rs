@@ -240,6 +240,7 @@ impl Draft {
             started_at: now,
             revision: 1,
             spans: Vec::new(),
+            overridden: Vec::new(),
             state: State::Active(Box::new(Active {
                 step: 0,
                 slice: 0,

@@ -48,6 +48,23 @@ pub enum Outcome {
     Changed(Box<Transition>, Change),
 }
 
+impl Outcome {
+    /// Whether it keeps or ships something that the policy is about, rather than going back or changing nothing.
+    pub fn goes_forward(&self) -> bool {
+        match self {
+            Self::Unchanged(_) => false,
+            Self::PlanKept(_) => true,
+            Self::Changed(transition, change) => match change {
+                Change::RolledBack => false,
+                Change::FirstStable | Change::Started | Change::Superseded => true,
+                Change::Immediate => {
+                    transition.pack.rollout.as_ref().is_none_or(|rollout| rollout.kind != RolloutKind::Undo)
+                }
+            },
+        }
+    }
+}
+
 /// What changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {

@@ -9,6 +9,7 @@ use crate::evidence::Baseline;
 use crate::ids::{Actor, RolloutId, SegmentName, Version};
 use crate::metric::MetricName;
 use crate::plan::{Plan, StepPhase};
+use crate::policy::Overridden;
 use crate::routing::CohortId;
 use crate::units::{HoldFor, Timestamp};
 use crate::weight::Weight;
@@ -38,6 +39,9 @@ pub struct Rollout {
     pub revision: u64,
     /// Each set of weights in force and since when, oldest first.
     pub spans: Vec<Span>,
+    /// Rules of the policy that somebody has set aside for it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<Overridden>,
     /// Where it stands.
     pub state: State,
 }

@@ -183,6 +183,7 @@ impl Server {
         let started_at = clock.now();
         let resolver = Arc::new(Resolver::new(pins, clock, signals));
         let control = Control::load(store.clone(), Arc::clone(&resolver), salts, &settings.data_dir).await?;
+        control.keep(settings.policy.clone());
         control.know_providers(settings.providers.by_name.keys().cloned().collect());
         let (samples, sampling) = Samples::start(settings.samples.clone(), store.clone());
         let mut gateway_settings = gateway_settings(settings, ids.clone());

@@ -6,6 +6,7 @@
 mod alerts;
 mod keys;
 mod notify;
+mod policy;
 mod providers;
 mod read;
 mod samples;
@@ -18,10 +19,12 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 use serin_core::access::Grant;
+use serin_core::policy::Policy;
 use serin_core::units::{HoldFor, InvalidDuration};
 
 pub(crate) use self::alerts::expiry as alert_expiry;
 use self::read::Reader;
+pub use self::policy::policy_of;
 pub use self::upstreams::provider_names;
 use crate::alerts::AlertSettings;
 use crate::api::ofrep::{Origin, PromptText};
@@ -58,6 +61,8 @@ pub struct Settings {
     pub alerts: AlertSettings,
     /// Which conversations are recorded.
     pub samples: SampleSettings,
+    /// Rules that manifests and orders have to keep.
+    pub policy: Policy,
     /// How the log is written.
     pub log: LogSettings,
     /// Every setting as it is in force and where it comes from, secrets masked.
@@ -291,6 +296,7 @@ impl Settings {
             notify: notify::notify(reader),
             alerts: alerts::read(reader),
             samples: samples::read(reader),
+            policy: policy::read(reader),
             log: LogSettings {
                 format: reader.value(
                     "log.format",

@@ -107,6 +107,7 @@ impl House {
             actor: &actor,
             reason: "test",
             dry_run: false,
+            override_policy: None,
             restart: false,
         };
         self.control.apply(request).await

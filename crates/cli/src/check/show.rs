@@ -161,7 +161,7 @@ fn in_a_line(problem: &Detail) -> String {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    let rule = rule.map_or_else(String::new, |rule| format!(" `{rule}`"));
+    let rule = rule.as_ref().map_or_else(String::new, |rule| format!(" `{rule}`"));
     let hint = hint.as_ref().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
     format!("{severity}{rule} {file}:{line}:{column} `{path}`: {message}{hint}")
 }

@@ -4,12 +4,14 @@
 //! What is checked across fields is told by [`Rule`]; what only the parser checks (such as windows that overlap)
 //! stands in the `rule` of its field.
 
+mod policy;
 mod reference;
 mod schema;
 mod table;
 
 use crate::units::HoldFor;
 
+pub(crate) use policy::{MOST_RULES, REQUIRED_GATE, RULE};
 pub use reference::reference;
 pub use schema::schema;
 pub use table::{

@@ -14,7 +14,7 @@ use crate::parse::{API_VERSION, KIND};
 use crate::segment::LONGEST_EXPRESSION;
 
 /// One row of the table.
-const fn field(
+pub(super) const fn field(
     name: &'static str,
     shape: Shape,
     presence: Presence,

@@ -13,7 +13,7 @@ use crate::units::HoldFor;
 const MIN_SAMPLES: u64 = 30;
 
 /// The comparisons as written.
-const COMPARISONS: [(&str, Comparison); 4] = [
+pub(super) const COMPARISONS: [(&str, Comparison); 4] = [
     (">=", Comparison::AtLeast),
     (">", Comparison::Above),
     ("<=", Comparison::AtMost),
@@ -288,7 +288,7 @@ fn outside_metric(field: &Field<'_>, comparison: Option<Comparison>) -> Option<M
 }
 
 /// Reads `threshold` and `comparison`, or `compareTo` and `maxRegression`.
-fn rule(
+pub(super) fn rule(
     walk: &mut Walk,
     fields: &Fields<'_>,
     metric: Option<&Metric>,

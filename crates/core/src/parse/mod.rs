@@ -5,6 +5,7 @@
 
 mod analysis;
 mod conduct;
+mod policy;
 mod problem;
 mod ramp;
 mod rollout;
@@ -14,6 +15,7 @@ mod segments;
 mod tests;
 mod walk;
 
+pub use policy::policy;
 pub use problem::{Problem, Problems, Severity};
 pub(crate) use segments::everyone;
 

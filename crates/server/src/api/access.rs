@@ -63,6 +63,7 @@ const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/api/v1/rollouts/{id}/samples", One(ReadPrompts)),
     ("GET", "/api/v1/rollouts/{id}/series", One(Read)),
     ("GET", "/api/v1/rollouts/{id}/replay", One(Read)),
+    ("GET", "/api/v1/policy", One(Read)),
     ("GET", "/api/v1/oncall", One(Read)),
     ("GET", "/api/v1/audit", One(Read)),
     ("GET", "/api/v1/audit/verify", One(Read)),

@@ -16,6 +16,7 @@ use super::types::{ContentChange, FieldProblem, ProblemDetails};
 use crate::auth::{KeyError, NewKeyProblem};
 use crate::control::apply::ApplyError;
 use crate::control::order::OrderError;
+use crate::control::policy::Broken;
 use crate::control::{LoadError, NotCommitted};
 use crate::errors::Chain;
 use crate::gateway::{Refusal, provider_hint};
@@ -292,10 +293,20 @@ impl From<ApplyError> for ApiError {
             }
             ApplyError::OutOfScope { .. } => Self::forbidden("other-pack", error.to_string())
                 .hint("ask for a key that is made for this pack too"),
+            ApplyError::Policy(broken) => broken.into(),
             ApplyError::NotCommitted(error) => error.into(),
             ApplyError::Load(error) => error.into(),
             ApplyError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<Broken> for ApiError {
+    fn from(broken: Broken) -> Self {
+        let problems = broken.0.iter().map(FieldProblem::from).collect();
+        Self::unprocessable("policy", broken.to_string()).problems(problems).hint(
+            "keep the rules; somebody with the permission override_policy may set them aside with a reason, which is recorded",
+        )
     }
 }
 

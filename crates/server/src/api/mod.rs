@@ -23,6 +23,7 @@ mod orders;
 pub mod otlp;
 mod overview;
 mod packs;
+mod policy;
 mod read;
 mod recent;
 mod resolve;
@@ -161,6 +162,7 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(rollouts::replay))
         .routes(routes!(samples::of_rollout))
         .routes(routes!(samples::of_pack))
+        .routes(routes!(policy::policy))
         .routes(routes!(audit::oncall))
         .routes(routes!(audit::log))
         .routes(routes!(audit_proof::verify))

@@ -42,6 +42,9 @@ pub(super) struct ApplyParams {
     /// Why, for the audit log.
     #[serde(default)]
     reason: Option<String>,
+    /// Why rules of the policy are set aside; needs the permission `override_policy`, and is recorded.
+    #[serde(default)]
+    override_policy: Option<String>,
 }
 
 /// Applies a manifest.
@@ -55,7 +58,7 @@ pub(super) struct ApplyParams {
         (status = 200, description = "What happened, or would happen.", body = AppliedView),
         (status = 409, description = "The publishing rules refuse it, or somebody else changed the pack.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 413, description = "The manifest is larger than 1 MiB.", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 422, description = "The manifest has problems; all of them are told.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, description = "The manifest has problems, or breaks rules of the policy; all of them are told.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 503, description = "The store does not answer.", body = ProblemDetails, content_type = "application/problem+json"),
     ),
 )]
@@ -68,7 +71,8 @@ pub(super) async fn apply(
     body: Body,
 ) -> Result<Json<AppliedView>, ApiError> {
     let manifest = text(&headers, body, LARGEST_DOCUMENT).await?;
-    let ApplyParams { dry_run, restart, reason } = params;
+    let ApplyParams { dry_run, restart, reason, override_policy } = params;
+    let override_policy = super::policy::reason_to_override(&asker, override_policy.as_deref())?;
     let reason = reason.filter(|reason| !reason.trim().is_empty());
     let request = Request {
         manifest: &manifest,
@@ -77,6 +81,7 @@ pub(super) async fn apply(
         reason: reason.as_deref().unwrap_or("the manifest was applied"),
         dry_run,
         restart,
+        override_policy,
     };
     let applied = app.control.apply(request).await?;
     Ok(Json(AppliedView::new(&applied, dry_run)))

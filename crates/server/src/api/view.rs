@@ -63,6 +63,7 @@ impl Seen<'_> {
             measured: measured_share(rollout, measured),
             progress: active.map(|active| progress(rollout, active, plan, step_sessions, now)),
             holds: active.map(holds).unwrap_or_default(),
+            overridden: rollout.overridden.iter().map(Into::into).collect(),
             notes: active.map(|active| notes(active, plan, measured)).unwrap_or_default(),
             last_check: last_check(active, last),
             gates: gates.iter().map(|gate| gate_view(gate, log_limit)).collect(),

@@ -10,6 +10,7 @@ use serin_core::ids::{Actor, PackName, ProviderName, Version};
 use serin_core::lint::{Lint, lint, lint_tools};
 use serin_core::parse::{PackSource, Parsed, Problem, Problems, parse, to_json};
 use serin_core::plan::Plan;
+use serin_core::policy::{self, Override, Violation};
 use serin_core::prompt::{Pack, PackChange, PackProblem, canonical};
 use serin_core::publish::{Application, Change, Outcome, Published, Refused, publish};
 use serin_core::routing::Cohorts;
@@ -17,6 +18,7 @@ use serin_core::weight::Weight;
 use tokio::sync::Mutex;
 
 use super::commit::{Beside, NotCommitted, Publication};
+use super::policy::{Broken, fact, unless_overridden};
 use super::{Control, LoadError, Managed, segments_of};
 use crate::store::{StoreError, StoredVersion};
 use crate::tool_schema;
@@ -36,6 +38,8 @@ pub struct Request<'a> {
     pub dry_run: bool,
     /// Whether a rollout of the same version is to begin anew.
     pub restart: bool,
+    /// Why rules of the policy are set aside, by somebody who may.
+    pub override_policy: Option<&'a str>,
 }
 
 /// What applying a manifest came to.
@@ -119,6 +123,9 @@ pub enum ApplyError {
         /// What differs from the published content, for a version that is published already.
         diff: Vec<PackChange>,
     },
+    /// Rules of the policy do not allow it.
+    #[error(transparent)]
+    Policy(#[from] Broken),
     /// It could not be recorded.
     #[error(transparent)]
     NotCommitted(#[from] NotCommitted),
@@ -176,6 +183,11 @@ fn told(lint: Lint) -> String {
     format!("{path}: {message} (hint: {hint})")
 }
 
+fn set_aside(violation: &Violation) -> String {
+    let Violation { rule, path, message, .. } = violation;
+    format!("{path}: {message}; the rule {rule} is set aside")
+}
+
 /// The digest of everything in a manifest that says how a version is shipped.
 fn plan_digest(manifest: &str) -> Result<String, ApplyError> {
     let mut json = to_json(manifest).map_err(ApplyError::Manifest)?;
@@ -222,6 +234,9 @@ impl Control {
         }
         let known = self.store.version(&read.plan.pack, &read.plan.version).await?;
         let outcome = self.decide(Some(managed), known.as_ref(), request, &read)?;
+        let violations = self.violations(&read.plan, &outcome);
+        let overridden = unless_overridden(&violations, request.actor, request.override_policy)?;
+        read.warnings.extend(violations.iter().map(set_aside));
         let applied = applied(&read, &outcome);
         if request.dry_run {
             return Ok(applied);
@@ -229,16 +244,18 @@ impl Control {
         match outcome {
             Outcome::Unchanged(_) => {}
             Outcome::PlanKept(_) => {
-                self.keep_plan(managed, request, &read).await?;
+                self.keep_plan(managed, request, &read, overridden).await?;
             }
-            Outcome::Changed(transition, _) => {
+            Outcome::Changed(mut transition, _) => {
+                policy::record(&mut transition, self.policy(), overridden);
                 let version = new_version(&read, request, self.clock.now());
                 let version = known.is_none().then(|| publication(&version, &read));
                 let starts = transition.pack.attempts > managed.state.attempts;
                 let same_plan =
                     known.as_ref().is_none_or(|known| known.plan_digest == read.digests.plan_digest);
                 if starts && !same_plan {
-                    self.keep_plan(managed, request, &read).await?;
+                    // What was set aside goes with the rollout.
+                    self.keep_plan(managed, request, &read, None).await?;
                 }
                 let manifest = starts.then(|| (request.manifest, Arc::new(read.plan.clone())));
                 let beside = Beside { version, manifest, seen: None };
@@ -254,9 +271,10 @@ impl Control {
         managed: &Managed,
         request: Request<'_>,
         read: &Read,
+        overridden: Option<Override<'_>>,
     ) -> Result<(), StoreError> {
         let Read { plan, digests, .. } = read;
-        let fact = AuditFact {
+        let mut replaced = AuditFact {
             at: self.clock.now(),
             rollout: None,
             revision: managed.state.revision,
@@ -265,25 +283,32 @@ impl Control {
             reason: request.reason.to_owned(),
             evidence: serde_json::json!({"version": plan.version, "plan_digest": digests.plan_digest}),
         };
+        policy::note(&mut replaced, self.policy());
+        let set_aside = fact(self.policy(), overridden, &replaced);
+        let facts: Vec<AuditFact> = std::iter::once(replaced).chain(set_aside).collect();
         self.store
-            .replace_plan(&plan.pack, &plan.version, request.manifest, &digests.plan_digest, &fact)
+            .replace_plan(&plan.pack, &plan.version, request.manifest, &digests.plan_digest, &facts)
             .await?;
         Ok(())
     }
 
     /// The first version of a pack.
-    async fn apply_first(&self, request: Request<'_>, read: Read) -> Result<Applied, ApplyError> {
+    async fn apply_first(&self, request: Request<'_>, mut read: Read) -> Result<Applied, ApplyError> {
         let mut packs = self.packs.write().await;
         if let Some(managed) = packs.get(&read.plan.pack).cloned() {
             drop(packs);
             return self.apply_to(&mut *managed.lock().await, request, read).await;
         }
         let outcome = self.decide(None, None, request, &read)?;
+        let violations = self.violations(&read.plan, &outcome);
+        let overridden = unless_overridden(&violations, request.actor, request.override_policy)?;
+        read.warnings.extend(violations.iter().map(set_aside));
         let applied = applied(&read, &outcome);
-        let Outcome::Changed(transition, _) = outcome else { return Ok(applied) };
+        let Outcome::Changed(mut transition, _) = outcome else { return Ok(applied) };
         if request.dry_run {
             return Ok(applied);
         }
+        policy::record(&mut transition, self.policy(), overridden);
         let version = new_version(&read, request, self.clock.now());
         let version = publication(&version, &read);
         let mut managed = Managed {
@@ -297,6 +322,11 @@ impl Control {
         self.commit(&mut managed, *transition, beside).await?;
         packs.insert(read.plan.pack.clone(), Arc::new(Mutex::new(managed)));
         Ok(applied)
+    }
+
+    /// The rules of the policy that applying a manifest breaks; going back breaks none.
+    fn violations(&self, plan: &Plan, outcome: &Outcome) -> Vec<Violation> {
+        if outcome.goes_forward() { self.policy().violations(plan) } else { Vec::new() }
     }
 
     fn decide(

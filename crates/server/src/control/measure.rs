@@ -258,6 +258,7 @@ spec:
             started_at: now,
             revision: 1,
             spans: Vec::new(),
+            overridden: Vec::new(),
             state: State::Ended(ended),
         }
     }

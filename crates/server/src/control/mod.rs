@@ -14,6 +14,7 @@ pub mod journal;
 pub mod measure;
 mod observe;
 pub mod order;
+pub mod policy;
 mod recent;
 mod remind;
 mod run;
@@ -30,6 +31,7 @@ use serin_core::ids::{PackName, ProviderName, Version};
 use serin_core::pack::PackState;
 use serin_core::parse::parse;
 use serin_core::plan::Plan;
+use serin_core::policy::Policy;
 use serin_core::prompt::Pack;
 use serin_core::routing::{Cohorts, Pin, seconds};
 use serin_core::units::Timestamp;
@@ -70,6 +72,8 @@ pub struct Control {
     alerts: OnceLock<Arc<Alerts>>,
     /// The LLM providers that versions may name; not checked as long as nobody told.
     providers: OnceLock<BTreeSet<ProviderName>>,
+    /// Rules that manifests and orders have to keep; none as long as nobody told.
+    policy: OnceLock<Policy>,
     recent: Recent<recent::Kept>,
     looked: watch::Looked,
     /// What is counted on the way.
@@ -186,6 +190,7 @@ impl Control {
             measurer: OnceLock::new(),
             alerts: OnceLock::new(),
             providers: OnceLock::new(),
+            policy: OnceLock::new(),
             recent: Recent::default(),
             looked: watch::Looked::default(),
             counts: ControlCounts::default(),

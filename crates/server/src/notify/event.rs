@@ -116,6 +116,7 @@ impl Event {
             | Action::WatchEnded
             | Action::ForcedStable
             | Action::ForcedStableCleared
+            | Action::PolicyOverridden
             | Action::KeyCreated
             | Action::KeyRevoked => None,
         };
@@ -255,6 +256,7 @@ fn own(action: Action, qualifier: Option<&str>) -> Severity {
         | Action::Completed
         | Action::RolledBack
         | Action::Superseded
+        | Action::PolicyOverridden
         | Action::ForcedStableCleared => Severity::Tell,
         Action::VersionPublished
         | Action::FirstStable

@@ -174,6 +174,9 @@ fn told(event: &Event, picture: &Picture) -> (Ask, String) {
             (urgent(Ask::Nothing), format!("{actor} approved the step of {canary}: {reason}"))
         }
         Action::Retired => (urgent(Ask::Nothing), format!("a version of {pack} is out of service: {reason}")),
+        Action::PolicyOverridden => {
+            (urgent(Ask::Nothing), format!("{actor} set rules of the policy aside for {canary}: {reason}"))
+        }
         Action::Promoted => (urgent(Ask::Nothing), format!("{actor} moved {canary} on: {reason}")),
         Action::BaselineFrozen => (urgent(Ask::Nothing), format!("{canary} has its baseline: {reason}")),
         Action::VersionPublished | Action::FirstStable | Action::PlanReplaced => {

@@ -149,17 +149,7 @@ impl Glob {
 
     /// Whether a whole name fits.
     pub fn matches(&self, name: &str) -> bool {
-        let Some((start, rest)) = self.0.split_once('*') else { return self.0 == name };
-        let Some(mut left) = name.strip_prefix(start) else { return false };
-        let mut parts: Vec<&str> = rest.split('*').collect();
-        let end = parts.pop().unwrap_or_default();
-        for part in parts {
-            match left.find(part) {
-                Some(at) => left = &left[at + part.len()..],
-                None => return false,
-            }
-        }
-        left.ends_with(end)
+        serin_core::glob::fits(&self.0, name)
     }
 }
 

@@ -273,7 +273,7 @@ impl Store {
         version: &Version,
         manifest: &str,
         plan_digest: &str,
-        fact: &AuditFact,
+        facts: &[AuditFact],
     ) -> Result<Vec<AuditEntry>, StoreError> {
         const REPLACE: &str = "replace the rollout block of";
         let id = format!("{pack} {version}");
@@ -282,7 +282,7 @@ impl Store {
         if tx.execute(sql, args![pack, version, manifest, plan_digest]).await.during(REPLACE, &id)? == 0 {
             return Err(StoreError::Missing { operation: REPLACE, id });
         }
-        let entries = append(&mut tx, pack.as_str(), std::slice::from_ref(fact)).await?;
+        let entries = append(&mut tx, pack.as_str(), facts).await?;
         tx.commit().await.during(REPLACE, &id)?;
         Ok(entries)
     }

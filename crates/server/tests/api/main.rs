@@ -15,6 +15,7 @@ mod missing;
 mod notify;
 mod ofrep;
 mod otlp;
+mod policy;
 mod problems;
 mod prometheus;
 mod properties;

@@ -47,6 +47,8 @@ words! {
         Rollback "rollback",
         /// Try a version again.
         Retry "retry",
+        /// Set rules of the policy aside, once each time.
+        OverridePolicy "override_policy",
         /// Make and revoke keys.
         Keys "keys",
         /// Resolve, send chats and report, on the data plane.

@@ -13,6 +13,7 @@ mod notify;
 mod ofrep;
 mod overview;
 mod pack;
+mod policy;
 mod problem;
 mod rollout;
 mod sample;
@@ -52,6 +53,7 @@ pub use pack::{
     AppliedOutcome, AppliedView, ContentChange, DiffView, DrainingView, PackDetail, PackList, PackSummary,
     SessionsOfVersion, SessionsView, VersionDetail, VersionList, VersionView,
 };
+pub use policy::{OverriddenView, PolicyView};
 pub use problem::{FieldProblem, ProblemDetails, ProblemSeverity};
 pub use rollout::{
     EndHow, EndView, ExposedAtView, ExposedPage, ExposedSessionView, ExposureCounts, ExposureView, HoldCause,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serin_core::parse;
+use serin_core::policy::Violation;
 use serin_core::prompt::PackProblem;
 use utoipa::ToSchema;
 
@@ -43,6 +44,9 @@ pub struct ProblemDetails {
 pub struct FieldProblem {
     /// How bad it is.
     pub severity: ProblemSeverity,
+    /// The rule of the policy that is not kept; absent where it is no matter of policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// The field, such as `spec.rollout.steps[1].weight`; empty for the document as a whole.
     pub path: String,
     /// The line, counted from 1; absent when the problem has no place.
@@ -73,6 +77,7 @@ impl From<&parse::Problem> for FieldProblem {
         let place = |number: u32| (number > 0).then_some(number);
         Self {
             severity: problem.severity.into(),
+            rule: None,
             path: problem.path.clone(),
             line: place(problem.line),
             column: place(problem.column),
@@ -90,11 +95,26 @@ impl From<&PackProblem> for FieldProblem {
         };
         Self {
             severity: ProblemSeverity::Error,
+            rule: None,
             path,
             line: None,
             column: None,
             message: problem.message.clone(),
             hint: problem.hint.clone(),
+        }
+    }
+}
+
+impl From<&Violation> for FieldProblem {
+    fn from(violation: &Violation) -> Self {
+        Self {
+            severity: ProblemSeverity::Error,
+            rule: Some(violation.rule.to_string()),
+            path: violation.path.clone(),
+            line: None,
+            column: None,
+            message: violation.message.clone(),
+            hint: Some(violation.hint.clone()),
         }
     }
 }

@@ -126,6 +126,9 @@ pub struct RolloutView {
     pub progress: Option<ProgressView>,
     /// What keeps it from advancing.
     pub holds: Vec<HoldView>,
+    /// Rules of the policy that somebody has set aside for it, oldest first.
+    #[serde(default)]
+    pub overridden: Vec<super::policy::OverriddenView>,
     /// What to know about it at the traffic that is there, in sentences; empty when there is traffic enough.
     #[serde(default)]
     pub notes: Vec<String>,

@@ -1,0 +1,51 @@
+//! The fields of a policy: they stand in the settings, and no manifest has them.
+
+use super::Mapping;
+use super::Presence::{Optional, Required};
+use super::Shape::{Labels, List, Metric, Regression, Text, Threshold, Weight};
+use super::table::field;
+use super::{LONGEST_TEXT, MOST_GATES};
+
+/// The most rules of a policy.
+pub(crate) const MOST_RULES: usize = 100;
+
+/// One rule.
+pub(crate) static RULE: Mapping = Mapping {
+    path: "policy[]",
+    about: "One rule, and which packs it is for.",
+    fields: &[
+        field("name", Text { longest: 63 }, Required, "careful-start", "Its name, unique in the policy."),
+        field("packs", Text { longest: LONGEST_TEXT }, Optional("all packs"), "[\"support-*\"]", "Patterns of names."),
+        field("labels", Labels, Optional("any labels"), "{tier: critical}", "Labels that the pack must have, all of them."),
+        field("maxFirstWeight", Weight, Optional("any"), "5%", "The most that the first weight of a segment may be."),
+        field(
+            "exceptSegments",
+            Text { longest: LONGEST_TEXT },
+            Optional("none"),
+            "[staff]",
+            "Segments that `maxFirstWeight` does not bound.",
+        ),
+        field(
+            "requiredGates",
+            List { of: &REQUIRED_GATE, most: MOST_GATES, one_with: None },
+            Optional("none"),
+            "[success_rate]",
+            "Gates that every manifest must have.",
+        ),
+    ],
+    rules: &[],
+};
+
+/// A gate that every manifest must have.
+pub(crate) static REQUIRED_GATE: Mapping = Mapping {
+    path: "policy[].requiredGates[]",
+    about: "A gate that every manifest must have, and the least that it must require.",
+    fields: &[
+        field("name", Metric, Required, "success_rate", "The metric."),
+        field("threshold", Threshold, Optional("any"), "90%", "The limit that is asked for at least."),
+        field("comparison", Text { longest: 2 }, Optional("any"), "\">=\"", "On which side of it."),
+        field("compareTo", Text { longest: 6 }, Optional("any"), "stable", "A comparison is asked for."),
+        field("maxRegression", Regression, Optional("any"), "2pp", "How much worse than stable at most."),
+    ],
+    rules: &[],
+};

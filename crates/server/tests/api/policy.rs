@@ -1,0 +1,113 @@
+//! Rules of the policy, as those meet them who apply manifests.
+
+use serde_json::{Value, json};
+use serin_server::api::types::PackDetail;
+
+use crate::app::{Answer, TestApp};
+
+const RULES: &str = "policy:\n\
+    - {name: careful-start, packs: ['support-*'], maxFirstWeight: 5%}\n\
+    - {name: judged, requiredGates: [success_rate]}\n";
+
+/// A manifest of a version that starts at `percent`, with a gate or without.
+fn manifest(version: &str, percent: u8, has_gate: bool) -> String {
+    let gate = json!({"name": "success_rate", "threshold": "90%", "comparison": ">="});
+    let gates: Vec<Value> = if has_gate { vec![gate] } else { Vec::new() };
+    json!({
+        "apiVersion": "omnia.altairalabs.ai/v1alpha1", "kind": "PromptPack",
+        "metadata": {"name": "support-prompts"},
+        "spec": {"version": version, "rollout": {"canaryWeight": percent, "analysis": {"metrics": gates}}},
+    })
+    .to_string()
+}
+
+async fn with_stable() -> TestApp {
+    let app = TestApp::start_with_file(RULES).await;
+    let first = app.apply(&manifest("1.0.0", 5, true)).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    app
+}
+
+async fn pack(app: &TestApp) -> PackDetail {
+    app.get("/api/v1/packs/support-prompts").await.read()
+}
+
+async fn override_with(app: &TestApp, reason: &str, manifest: &str) -> Answer {
+    app.put(&format!("/api/v1/packs?overridePolicy={}", reason.replace(' ', "%20")), manifest).await
+}
+
+/// The entries of the audit log of an action, oldest first.
+async fn audited(app: &TestApp, action: &str) -> Vec<Value> {
+    let log = app.get("/api/v1/audit?limit=1000").await.json();
+    let entries = log["entries"].as_array().unwrap().iter();
+    entries.filter(|entry| entry["action"] == action).cloned().collect()
+}
+
+#[tokio::test]
+async fn max_first_weight_and_required_gates_refuse_a_manifest_by_the_names_of_the_rules() {
+    let app = with_stable().await;
+    let revision = pack(&app).await.revision;
+    insta::assert_snapshot!("refused", app.apply(&manifest("2.0.0", 10, false)).await.shown());
+    assert_eq!(app.put("/api/v1/packs?dryRun=true", &manifest("2.0.0", 10, false)).await.status, 422);
+    assert_eq!(pack(&app).await.revision, revision, "nothing was changed");
+    assert_eq!(app.apply(&manifest("2.0.0", 5, true)).await.status, 200);
+}
+
+#[tokio::test]
+async fn each_use_of_an_override_is_recorded_with_rules_actor_and_reason_and_shown() {
+    let app = with_stable().await;
+    let started = override_with(&app, "the fix cannot wait", &manifest("2.0.0", 50, true)).await;
+    assert_eq!(started.status, 200, "{}", started.text());
+    assert!(started.json()["warnings"].to_string().contains("careful-start is set aside"), "{}", started.text());
+    let shown = pack(&app).await.rollout.unwrap().overridden;
+    assert_eq!((shown[0].actor.as_str(), shown[0].reason.as_str()), ("ana", "the fix cannot wait"));
+    assert_eq!(shown[0].rules, ["careful-start"]);
+
+    app.order("rollback", r#"{"reason": "no"}"#).await;
+    let kept = override_with(&app, "for the next try", &manifest("2.0.0", 60, true)).await;
+    assert_eq!(kept.json()["outcome"], "plan_kept", "{}", kept.text());
+    let entries = audited(&app, "policy_overridden").await;
+    let told: Vec<&Value> = entries.iter().map(|entry| &entry["reason"]).collect();
+    assert_eq!(told, ["careful-start: the fix cannot wait", "careful-start: for the next try"]);
+    assert_eq!(entries[0]["actor"], "ana");
+    assert_eq!(entries[0]["rollout"], "support-prompts-r1");
+    assert_eq!(entries[0]["evidence"]["violations"][0]["rule"], "careful-start");
+}
+
+#[tokio::test]
+async fn an_override_that_sets_nothing_aside_is_none_and_one_without_a_reason_is_refused() {
+    let app = with_stable().await;
+    assert_eq!(override_with(&app, "", &manifest("2.0.0", 50, true)).await.status, 400);
+    assert_eq!(override_with(&app, "just in case", &manifest("2.0.0", 5, true)).await.status, 200);
+    assert_eq!(audited(&app, "policy_overridden").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn the_log_tells_which_policy_was_in_force() {
+    let app = with_stable().await;
+    app.apply(&manifest("2.0.0", 5, true)).await;
+    let policy = app.get("/api/v1/policy").await.json();
+    assert_eq!(policy["rules"][1], json!({"name": "judged", "requiredGates": ["success_rate"]}));
+    for action in ["version_published", "rollout_started"] {
+        for entry in audited(&app, action).await {
+            assert_eq!(entry["evidence"]["policy"], policy["digest"], "{action}");
+        }
+    }
+    let without = TestApp::start().await;
+    let policy = without.get("/api/v1/policy").await.json();
+    assert_eq!((&policy["digest"], &policy["rules"]), (&json!(null), &json!([])));
+}
+
+#[tokio::test]
+async fn no_rule_stands_in_the_way_of_going_back() {
+    let app = with_stable().await;
+    override_with(&app, "now", &manifest("2.0.0", 50, true)).await;
+    // What is stable applied again is a rollback, whatever its block says; so is an earlier version after completion.
+    let reverted = app.apply(&manifest("1.0.0", 80, false)).await;
+    assert_eq!(reverted.json()["outcome"], "rolled_back", "{}", reverted.text());
+    app.order("retry", r#"{"reason": "again"}"#).await;
+    app.order("promote", r#"{"reason": "sure", "full": true}"#).await;
+    let reverted = app.apply(&manifest("1.0.0", 80, false)).await;
+    assert_eq!(reverted.json()["outcome"], "immediate", "{}", reverted.text());
+    assert_eq!(pack(&app).await.stable, "1.0.0");
+}
