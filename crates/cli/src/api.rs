@@ -232,11 +232,9 @@ impl Client {
         &self,
         pack: &PackName,
         order: &str,
-        reason: &str,
-        full: bool,
+        request: &CommandRequest,
     ) -> Result<CarriedView, Told> {
-        let request = CommandRequest { reason: Some(reason.to_owned()), full };
-        let body = serde_json::to_value(&request).expect("an order holds text and a flag only");
+        let body = serde_json::to_value(request).expect("an order holds text and a flag only");
         self.send(Method::POST, &format!("packs/{pack}/rollout/{order}"), &[], Some(&body)).await
     }
 

@@ -74,13 +74,13 @@ enum Command {
     /// Let a paused rollout go on
     Resume(order::OrderArgs),
     /// Approve the step that waits for it
-    Approve(order::OrderArgs),
+    Approve(order::ForwardArgs),
     /// Enter the next step now, past every hold but a failing check
     Promote(order::PromoteArgs),
     /// Send everyone back to stable; on an idle pack, back to the stable version before
     Rollback(order::OrderArgs),
     /// Try a version again that was rolled back
-    Retry(order::OrderArgs),
+    Retry(order::ForwardArgs),
     History(list::HistoryArgs),
     Exposure(exposure::ExposureArgs),
     Explain(explain::ExplainArgs),
@@ -138,10 +138,10 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(&args).await,
         Command::Pause(args) => order::run("pause", &args).await,
         Command::Resume(args) => order::run("resume", &args).await,
-        Command::Approve(args) => order::run("approve", &args).await,
+        Command::Approve(args) => order::forward("approve", &args).await,
         Command::Promote(args) => order::promote(&args).await,
         Command::Rollback(args) => order::run("rollback", &args).await,
-        Command::Retry(args) => order::run("retry", &args).await,
+        Command::Retry(args) => order::forward("retry", &args).await,
         Command::Exposure(args) => exposure::run(&args).await,
         Command::History(args) => list::history(&args).await,
         Command::Explain(args) => explain::run(&args).await,

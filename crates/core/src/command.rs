@@ -8,7 +8,9 @@ use crate::ids::{Actor, Version};
 use crate::metric::MetricName;
 use crate::pack::{Draft, PackState, Transition};
 use crate::plan::{Plan, Strategy};
-use crate::rollout::{CheckOutcome, End, Hold, HoldCause, RollbackCause, RolloutKind, State};
+use crate::policy::is_one;
+use crate::rollout::{Approval, CheckOutcome, End, Hold, HoldCause, RollbackCause, RolloutKind, State};
+use crate::tick::approval_due;
 use crate::units::Timestamp;
 
 /// What people may tell a rollout to do.
@@ -191,14 +193,13 @@ pub fn command(
             clear_hold(&mut draft, HoldCause::Paused, reason, actor, now);
         }
         Command::Approve => {
-            if !plan.steps[usize::from(active.step)].approval || active.approved {
+            if !active.waits_for_approval(plan) {
                 return Err(Refused::AlreadySo { command: "approve", state: "not waiting for an approval" });
             }
-            draft.active().approved = true;
-            draft.fact(actor, Action::Approved, reason, json!({"step": active.step}));
-            if active.holds.contains_key(&HoldCause::ApprovalDue) {
-                clear_hold(&mut draft, HoldCause::ApprovalDue, "approved", actor, now);
+            if active.approvals.iter().any(|given| is_one(&given.actor, given.key.as_deref(), actor)) {
+                return Err(Refused::AlreadySo { command: "approve", state: "approved by you already" });
             }
+            approve(&mut draft, plan, order);
         }
         Command::Promote | Command::PromoteFully => {
             if let Some(check) = &active.last_check
@@ -239,6 +240,31 @@ pub fn command(
         }
     }
     Ok(draft.finish())
+}
+
+/// Notes the approval of one person; the last one that is needed clears the hold.
+fn approve(draft: &mut Draft, plan: &Plan, order: Order<'_>) {
+    let Order { actor, reason, .. } = order;
+    let now = draft.now();
+    let active = draft.active();
+    active.approvals.push(Approval { at: now, actor: actor.clone(), key: actor.origin().key });
+    let (step, given, needed) = (active.step, active.approvals_given(), plan.imposed.approving.count);
+    active.approved = given >= needed;
+    let (is_enough, is_due) = (active.approved, active.holds.contains_key(&HoldCause::ApprovalDue));
+    if !is_enough {
+        let waits_for = approval_due(plan, active);
+        if let Some(hold) = active.holds.get_mut(&HoldCause::ApprovalDue) {
+            hold.reason = waits_for;
+        }
+    }
+    let evidence = match needed {
+        1 => json!({"step": step}),
+        needed => json!({"step": step, "given": given, "needed": needed}),
+    };
+    draft.fact(actor, Action::Approved, reason, evidence);
+    if is_enough && is_due {
+        clear_hold(draft, HoldCause::ApprovalDue, "approved", actor, now);
+    }
 }
 
 /// What the audit log keeps of entering a step.

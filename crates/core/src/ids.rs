@@ -254,6 +254,9 @@ impl PackTag {
     }
 }
 
+/// What stands between the name of a key and the one for whom it was shown.
+const FOR: &str = " (for ";
+
 /// Who causes something: a person, a pipeline, or Serin itself.
 ///
 /// An actor who has just come also knows by which way; where actors are kept, only the name is. Two actors are the
@@ -276,6 +279,20 @@ impl Actor {
         let name: String = name.chars().filter(|c| !c.is_control()).take(120).collect();
         let name = if name.trim().is_empty() { "unknown".to_owned() } else { name };
         Self { name, origin: None }
+    }
+
+    /// Whoever shows a key, and for whom they say they come: `ci (for ana)`.
+    pub fn for_somebody(key: &str, given: &str) -> Self {
+        Self::named(&format!("{key}{FOR}{given})"))
+    }
+
+    /// Every name that they go by: that of the key, and the one that they say they come for.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let (first, rest) = match self.name.split_once(FOR) {
+            Some((key, given)) => (key, Some(given.strip_suffix(')').unwrap_or(given))),
+            None => (self.name.as_str(), None),
+        };
+        std::iter::once(first).chain(rest)
     }
 
     /// The same actor, who came by a way.

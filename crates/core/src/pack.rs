@@ -236,6 +236,7 @@ impl Draft {
             canary: plan.version.clone(),
             salt: salt.to_owned(),
             started_by: actor.clone(),
+            started_with: actor.origin().key,
             reason: reason.to_owned(),
             started_at: now,
             revision: 1,
@@ -252,6 +253,7 @@ impl Draft {
                 last_check: None,
                 baseline: None,
                 approved: false,
+                approvals: Vec::new(),
                 waived: Default::default(),
                 waived_segments: Default::default(),
                 guard_tripped: Default::default(),
@@ -292,6 +294,7 @@ impl Draft {
         active.entered_at = now;
         active.cohorts = cohorts;
         active.approved = false;
+        active.approvals = Vec::new();
         if let Some(rollout) = self.pack.rollout.as_mut() {
             rollout.spans.push(Span { from: now, step, weights });
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{PackName, SegmentName, Version};
 use crate::metric::Metric;
+use crate::policy::Imposed;
 use crate::units::{HoldFor, Timestamp};
 use crate::weight::Weight;
 
@@ -42,6 +43,8 @@ pub struct Plan {
     pub holdback: Weight,
     /// For how long the version goes on being judged after it has become stable; nothing where it does not.
     pub watch: Option<WatchPolicy>,
+    /// What the policy of the server adds; no manifest says it.
+    pub imposed: Imposed,
 }
 
 /// How a version is judged after it has become stable.

@@ -5,7 +5,9 @@
 //!
 //! **Invariant:** no rule stands in the way of going back to stable.
 
+mod approvals;
 mod gates;
+mod orders;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,10 @@ use crate::plan::Plan;
 use crate::prompt::canonical;
 use crate::weight::Weight;
 
+pub(crate) use self::approvals::is_one;
+pub use self::approvals::{Approvals, Approving};
 pub use self::gates::{RequiredGate, RequiredRule};
+pub use self::orders::{Promoters, Who};
 pub use self::record::{Overridden, Override, note, record};
 
 /// Rules that manifests and orders have to keep.
@@ -48,6 +53,17 @@ pub struct Rule {
     pub except_segments: Vec<SegmentName>,
     /// Gates that every manifest must have.
     pub required_gates: Vec<RequiredGate>,
+    /// Approvals that a rollout waits for.
+    pub approvals: Option<Approvals>,
+    /// Who may make a version stable for everyone at once; nothing where every promoter may.
+    pub promote_fully: Option<Promoters>,
+}
+
+/// What a policy adds to the plan of a rollout.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Imposed {
+    /// Who lets it go on.
+    pub approving: Approving,
 }
 
 /// The name of a rule: 1 to 63 letters, digits, `-` or `_`.
@@ -66,6 +82,12 @@ pub struct Violation {
     pub message: String,
     /// What would keep the rule.
     pub hint: String,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::NONE
+    }
 }
 
 impl Policy {
@@ -103,8 +125,18 @@ impl Policy {
         for rule in self.rules_for(plan) {
             weights::check(rule, plan, &mut violations);
             gates::check(rule, plan, &mut violations);
+            approvals::check(rule, plan, &mut violations);
         }
         violations
+    }
+
+    /// Adds to a plan what the rules for its pack demand of a rollout under way.
+    pub fn impose(&self, plan: &mut Plan) {
+        plan.imposed = Imposed::default();
+        let rules: Vec<&Rule> = self.rules_for(plan).collect();
+        for rule in rules {
+            approvals::impose(rule, plan);
+        }
     }
 }
 

@@ -326,6 +326,7 @@ fn repeated(
         }),
         baseline,
         approved: false,
+        approvals: Vec::new(),
         waived: seen.waived.clone(),
         waived_segments: seen.waived_segments.clone(),
         guard_tripped: seen.guard_tripped.clone(),

@@ -31,6 +31,9 @@ pub struct Rollout {
     pub salt: String,
     /// Who started it.
     pub started_by: Actor,
+    /// The id of the key that they showed; nothing where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_with: Option<String>,
     /// Why.
     pub reason: String,
     /// When.
@@ -101,8 +104,11 @@ pub struct Active {
     pub last_check: Option<CheckSummary>,
     /// Constants frozen from stable, once there were enough sessions.
     pub baseline: Option<Baseline>,
-    /// Whether a person has approved the step.
+    /// Whether the step has the approvals that it waits for.
     pub approved: bool,
+    /// Who has approved the step, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
     /// Degraded metrics that a person has passed by `promote`.
     pub waived: BTreeSet<MetricName>,
     /// Degraded segments that a person has passed by `promote`.
@@ -112,6 +118,18 @@ pub struct Active {
     pub guard_tripped: BTreeSet<MetricName>,
     /// The last point in time that was committed.
     pub last_at: Timestamp,
+}
+
+/// The approval of one person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// The id of the key that they showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// A clock that stops on hold.
@@ -489,6 +507,18 @@ impl Active {
     /// Whether the hold time of the current step has passed.
     pub fn step_time_passed(&self, plan: &Plan, now: Timestamp) -> bool {
         self.clock.elapsed(now) >= plan.steps[usize::from(self.step)].hold
+    }
+
+    /// How many people have approved the step.
+    pub fn approvals_given(&self) -> u32 {
+        // Who approved was not kept once.
+        let unnamed = u32::from(self.approved && self.approvals.is_empty());
+        u32::try_from(self.approvals.len()).unwrap_or(u32::MAX).saturating_add(unnamed)
+    }
+
+    /// Whether the step waits for approvals that it does not have.
+    pub fn waits_for_approval(&self, plan: &Plan) -> bool {
+        plan.steps[usize::from(self.step)].approval && self.approvals_given() < plan.imposed.approving.count
     }
 
     /// When the next check is due.

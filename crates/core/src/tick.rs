@@ -17,6 +17,7 @@ use crate::evidence::{BASELINE_SESSIONS, Baseline, LEAST_BASELINE_SESSIONS};
 use crate::ids::Actor;
 use crate::pack::{Draft, PackState, Transition};
 use crate::plan::{Plan, Step, StepPhase};
+use crate::policy::Approving;
 use crate::rollout::{Active, CheckOutcome, CheckSummary, End, HoldCause, RollbackCause, Rollout};
 use crate::units::{HoldFor, Timestamp};
 
@@ -285,11 +286,22 @@ fn rule_holds(
             let reason = format!("stable has fewer than {LEAST_BASELINE_SESSIONS} sessions to compare with");
             wanted.insert(HoldCause::NoBaseline, reason);
         }
-        if step(plan, active).approval && !active.approved {
-            wanted.insert(HoldCause::ApprovalDue, "the step asks for a person's approval".to_owned());
+        if active.waits_for_approval(plan) {
+            wanted.insert(HoldCause::ApprovalDue, approval_due(plan, active));
         }
     }
     wanted
+}
+
+/// What a step waits for that waits for approval.
+pub(crate) fn approval_due(plan: &Plan, active: &Active) -> String {
+    let Approving { count, by_others } = &plan.imposed.approving;
+    let given = active.approvals_given();
+    match by_others {
+        None => "the step asks for a person's approval".to_owned(),
+        Some(rule) if *count == 1 => format!("the rule {rule} asks for the approval of somebody else"),
+        Some(rule) => format!("the rule {rule} asks for the approval of {count} others, and {given} gave it"),
+    }
 }
 
 /// Sets and clears the holds of rules, where they differ from what the rules demand.

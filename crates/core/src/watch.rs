@@ -164,6 +164,7 @@ impl Watch {
             last_check: None,
             baseline: rollout.baseline().cloned(),
             approved: false,
+            approvals: Vec::new(),
             waived: Default::default(),
             waived_segments: Default::default(),
             guard_tripped: Default::default(),

@@ -182,8 +182,8 @@ impl Server {
         let pins = PinTable::with_capacity_limit(settings.data.max_pins);
         let started_at = clock.now();
         let resolver = Arc::new(Resolver::new(pins, clock, signals));
-        let control = Control::load(store.clone(), Arc::clone(&resolver), salts, &settings.data_dir).await?;
-        control.keep(settings.policy.clone());
+        let (data_dir, policy) = (&settings.data_dir, settings.policy.clone());
+        let control = Control::load(store.clone(), Arc::clone(&resolver), salts, data_dir, policy).await?;
         control.know_providers(settings.providers.by_name.keys().cloned().collect());
         let (samples, sampling) = Samples::start(settings.samples.clone(), store.clone());
         let mut gateway_settings = gateway_settings(settings, ids.clone());

@@ -14,17 +14,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
-use serin_core::access::Scope;
+use serin_core::access::{Role, Scope};
 use serin_core::command::Command;
 use serin_core::ids::{Actor, PackName, SessionKey};
 use serin_core::observation::{Fact, Outcome, Response};
+use serin_core::policy::{Policy, Who};
 use serin_core::rollout::{End, Phase};
 use serin_core::routing::{Reason, Turn, Variant};
 use serin_core::segment::Attributes;
 use serin_core::units::HoldFor;
 use serin_server::clock::{Clock, ManualClock};
 use serin_server::control::apply::{Applied, ApplyError, Request};
-use serin_server::control::order::Carried;
+use serin_server::control::order::{Carried, OrderError, Ordered};
 use serin_server::control::view::PackView;
 use serin_server::control::{Control, FORCE_STABLE_FILE};
 use serin_server::ingest::Ingest;
@@ -77,6 +78,10 @@ fn start() -> Timestamp {
     "2026-11-02T09:00:00Z".parse().unwrap()
 }
 
+fn who(actor: &Actor) -> Who<'_> {
+    Who { actor, role: Role::Admin, key: None }
+}
+
 fn pack() -> PackName {
     PackName::parse("support-prompts").unwrap()
 }
@@ -95,7 +100,7 @@ impl House {
             Resolver::new(PinTable::with_capacity_limit(1_000_000), Clock::Manual(clock.clone()), signals);
         let salts = AtomicU64::new(0);
         let salts = Box::new(move || format!("salt-{}", salts.fetch_add(1, Ordering::Relaxed)));
-        let control = Control::load(store, Arc::new(resolver), salts, dir).await.unwrap();
+        let control = Control::load(store, Arc::new(resolver), salts, dir, Policy::NONE).await.unwrap();
         Self { control, clock, ingest, sessions: AtomicU64::new(0) }
     }
 
@@ -104,13 +109,18 @@ impl House {
         let request = Request {
             manifest,
             scope: &Scope::All,
-            actor: &actor,
+            who: who(&actor),
             reason: "test",
             dry_run: false,
             override_policy: None,
             restart: false,
         };
         self.control.apply(request).await
+    }
+
+    async fn order(&self, what: Command, actor: &Actor, reason: &str) -> Result<Carried, OrderError> {
+        let ordered = Ordered { what, who: who(actor), reason, override_policy: None };
+        self.control.order(&pack(), ordered).await
     }
 
     async fn visit(&self, key: &str) -> Resolved {
@@ -330,7 +340,7 @@ async fn a_rollback_is_in_force_at_once_and_recorded_when_the_store_returns() {
     house.control.store().close().await;
 
     let actor = Actor::named("oncall");
-    let carried = house.control.order(&pack(), Command::Rollback, &actor, "it is 3 AM").await.unwrap();
+    let carried = house.order(Command::Rollback, &actor, "it is 3 AM").await.unwrap();
     assert_eq!(carried, Carried::InForce);
     for n in 0..200 {
         let resolved = house.visit(&format!("during-{n}")).await;
@@ -359,7 +369,7 @@ async fn the_break_glass_file_forces_stable_while_it_exists_and_is_recorded() {
     house.apply(STABLE).await.unwrap();
     house.run(60, 4, &healthy).await;
     house.apply(CANARY).await.unwrap();
-    house.control.order(&pack(), Command::PromoteFully, &Actor::named("ana"), "jump").await.unwrap();
+    house.order(Command::PromoteFully, &Actor::named("ana"), "jump").await.unwrap();
     house
         .apply(&CANARY.replace("2.4.0", "2.5.0").replace("canaryWeight: 10", "canaryWeight: 90"))
         .await
@@ -445,7 +455,7 @@ async fn orders_that_cannot_be_carried_out_change_nothing() {
         (Command::Pause, "cannot pause: pack support-prompts has no active rollout"),
         (Command::Promote, "cannot promote: pack support-prompts has no active rollout"),
     ] {
-        let error = house.control.order(&pack(), order, &Actor::named("ana"), "why not").await.unwrap_err();
+        let error = house.order(order, &Actor::named("ana"), "why not").await.unwrap_err();
         assert_eq!(error.to_string(), refusal);
     }
     assert_eq!(house.view().await.state, before);

@@ -1,13 +1,16 @@
 //! The fields of a policy: they stand in the settings, and no manifest has them.
 
 use super::Mapping;
-use super::Presence::{Optional, Required};
-use super::Shape::{Labels, List, Metric, Regression, Text, Threshold, Weight};
+use super::Presence::{Default, Optional, Required};
+use super::Shape::{self, Count, Labels, List, Metric, Regression, Text, Threshold, Weight};
 use super::table::field;
 use super::{LONGEST_TEXT, MOST_GATES};
 
 /// The most rules of a policy.
 pub(crate) const MOST_RULES: usize = 100;
+
+/// The most approvals that a rule can ask for.
+pub(crate) const MOST_APPROVALS: u64 = 10;
 
 /// One rule.
 pub(crate) static RULE: Mapping = Mapping {
@@ -32,6 +35,36 @@ pub(crate) static RULE: Mapping = Mapping {
             "[success_rate]",
             "Gates that every manifest must have.",
         ),
+        field("approvals", Shape::Mapping(&APPROVALS), Optional("none"), "{count: 2, before: 50%}", "Who lets a rollout go on."),
+        field(
+            "promoteFully",
+            Shape::Mapping(&PROMOTERS),
+            Optional("every promoter"),
+            "{roles: [admin]}",
+            "Who may make a version stable for everyone at once.",
+        ),
+    ],
+    rules: &[],
+};
+
+/// Approvals of a rule.
+pub(crate) static APPROVALS: Mapping = Mapping {
+    path: "policy[].approvals",
+    about: "Approvals by others than whoever applied the version.",
+    fields: &[
+        field("count", Count { least: 1, most: MOST_APPROVALS }, Default("1"), "2", "Different people."),
+        field("before", Weight, Optional("the steps that the manifest marks"), "50%", "A weight that waits for them."),
+    ],
+    rules: &[],
+};
+
+/// Who may promote fully.
+pub(crate) static PROMOTERS: Mapping = Mapping {
+    path: "policy[].promoteFully",
+    about: "Who may make a version stable for everyone at once.",
+    fields: &[
+        field("roles", Text { longest: LONGEST_TEXT }, Optional("none"), "[admin]", "Roles."),
+        field("keys", Text { longest: LONGEST_TEXT }, Optional("none"), "[release-manager]", "Names of keys."),
     ],
     rules: &[],
 };

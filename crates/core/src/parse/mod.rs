@@ -24,6 +24,7 @@ use crate::fields::{self, LONGEST_TEXT};
 use crate::ids::{PackName, Version};
 use crate::manifest::{At, Node, Unreadable};
 use crate::plan::{People, Plan};
+use crate::policy::Imposed;
 
 /// The `apiVersion` of every manifest.
 pub const API_VERSION: &str = "omnia.altairalabs.ai/v1alpha1";
@@ -131,6 +132,7 @@ fn manifest(walk: &mut Walk, root: &Node) -> Option<(Plan, Option<PackSource>)> 
         on_revert: rollout.on_revert,
         holdback: rollout.holdback,
         watch: rollout.watch,
+        imposed: Imposed::default(),
     };
     Some((plan, source))
 }

@@ -3,18 +3,20 @@
 use super::analysis::{COMPARISONS, rule as gate_rule};
 use super::problem::Problems;
 use super::walk::{Field, Fields, Spot, Walk};
+use crate::access::{Permission, Role};
 use crate::analysis::rule_text;
-use crate::fields::{self, MOST_GATES, MOST_RULES, MOST_SEGMENTS};
+use crate::fields::{self, MOST_APPROVALS, MOST_GATES, MOST_RULES, MOST_SEGMENTS};
 use crate::ids::SegmentName;
 use crate::manifest::Node;
 use crate::metric::{self, MetricName, Resolved};
-use crate::policy::{Policy, RequiredGate, RequiredRule, Rule, RuleName};
+use crate::policy::{Approvals, Policy, Promoters, RequiredGate, RequiredRule, Rule, RuleName};
+use crate::weight::Weight;
 
 /// The most patterns of a rule.
 const MOST_PATTERNS: usize = 100;
 
 /// What a rule may demand; one that demands nothing is a mistake.
-const DEMANDS: [&str; 2] = ["maxFirstWeight", "requiredGates"];
+const DEMANDS: [&str; 4] = ["maxFirstWeight", "requiredGates", "approvals", "promoteFully"];
 
 /// Reads the rules of a policy.
 ///
@@ -44,13 +46,7 @@ fn rule(walk: &mut Walk, item: &Field<'_>) -> Option<Rule> {
     }
     let packs = fields.get("packs").map(|field| list(walk, &field, MOST_PATTERNS, pattern)).unwrap_or_default();
     let labels = fields.get("labels").map(|field| walk.labels(&field)).unwrap_or_default();
-    let max_first_weight = fields.get("maxFirstWeight").and_then(|field| {
-        let weight = walk.weight(&field)?;
-        if weight == crate::weight::Weight::ZERO {
-            walk.error_with_hint(&field.spot, "must be above 0%", "a canary without sessions shows nothing");
-        }
-        Some(weight)
-    });
+    let max_first_weight = fields.get("maxFirstWeight").and_then(|field| positive_weight(walk, &field));
     let except_segments = fields.get("exceptSegments").map(|field| {
         if max_first_weight.is_none() {
             walk.error(&field.key(), "`exceptSegments` belongs to `maxFirstWeight`");
@@ -58,6 +54,8 @@ fn rule(walk: &mut Walk, item: &Field<'_>) -> Option<Rule> {
         list(walk, &field, MOST_SEGMENTS, SegmentName::parse)
     });
     let required_gates = fields.get("requiredGates").map(|field| required_gates(walk, &field));
+    let approvals = fields.get("approvals").and_then(|field| approvals(walk, &field));
+    let promote_fully = fields.get("promoteFully").and_then(|field| promoters(walk, &field));
     Some(Rule {
         name: name?,
         packs,
@@ -65,7 +63,46 @@ fn rule(walk: &mut Walk, item: &Field<'_>) -> Option<Rule> {
         max_first_weight,
         except_segments: except_segments.unwrap_or_default(),
         required_gates: required_gates.unwrap_or_default(),
+        approvals,
+        promote_fully,
     })
+}
+
+fn approvals(walk: &mut Walk, field: &Field<'_>) -> Option<Approvals> {
+    let fields = walk.fields(field, &fields::APPROVALS)?;
+    let count = fields.get("count").and_then(|field| walk.whole_number(&field, 1, MOST_APPROVALS));
+    let before = fields.get("before").and_then(|field| positive_weight(walk, &field));
+    Some(Approvals { count: count.and_then(|count| u32::try_from(count).ok()).unwrap_or(1), before })
+}
+
+fn promoters(walk: &mut Walk, field: &Field<'_>) -> Option<Promoters> {
+    let fields = walk.fields(field, &fields::PROMOTERS)?;
+    if fields.get("roles").is_none() && fields.get("keys").is_none() {
+        walk.error_with_hint(&field.spot, "names nobody", "add `roles: [admin]`, or `keys` by their names");
+    }
+    let may_promote = |role: &Role| role.may(Permission::PromoteFull);
+    let role = |text: &str| {
+        Role::parse(text).filter(may_promote).ok_or_else(|| {
+            let known: Vec<&str> =
+                Role::ALL.iter().filter(|role| may_promote(role)).map(|role| role.as_str()).collect();
+            format!("{text:?} is no role that may promote; those are {}", known.join(" and "))
+        })
+    };
+    let key = |text: &str| if text.is_empty() { Err("is empty") } else { Ok(text.to_owned()) };
+    let roles = fields.get("roles").map(|field| list(walk, &field, Role::ALL.len(), role));
+    let keys = fields.get("keys").map(|field| list(walk, &field, MOST_PATTERNS, key));
+    Some(Promoters {
+        roles: roles.unwrap_or_default().into_iter().collect(),
+        keys: keys.unwrap_or_default().into_iter().collect(),
+    })
+}
+
+fn positive_weight(walk: &mut Walk, field: &Field<'_>) -> Option<Weight> {
+    let weight = walk.weight(field)?;
+    if weight == Weight::ZERO {
+        walk.error_with_hint(&field.spot, "must be above 0%", "a canary without sessions shows nothing");
+    }
+    Some(weight)
 }
 
 /// Reads a list of one or more texts by a parser of each.

@@ -159,3 +159,17 @@ fn everything_that_is_wrong_with_a_policy_is_told_with_its_place() {
     insta::assert_snapshot!(refused("- name: a b\n  maxFirstWeight: 0\n- name: empty\n- {name: r, maxFirstWeigt: 5}\n- {name: s, exceptSegments: [a], requiredGates: [sucess_rate, {name: order_placed, threshold: 5%, comparison: '>='}, {name: latency_p99, threshold: 3s}]}\n- {name: s, maxFirstWeight: 5%, packs: [], labels: all}\n- {name: s, maxFirstWeight: 5%, packs: ['Support']}\n"));
     insta::assert_snapshot!(refused("name: r"));
 }
+
+#[test]
+fn what_is_wrong_with_approvals_and_promoters_is_told() {
+    insta::assert_snapshot!(refused("- {name: a, approvals: {count: 0, before: 0}}\n- {name: b, approvals: yes}\n- {name: c, promoteFully: {}}\n- {name: d, promoteFully: {roles: [viewer, admn], keys: []}}\n"));
+}
+
+#[test]
+fn an_immediate_rollout_asks_for_no_approval() {
+    let rules = "[{name: two-eyes, approvals: {before: 50%}}, {name: own, approvals: {}}]";
+    assert_eq!(
+        told(rules, "{strategy: immediate}"),
+        "two-eyes: spec.rollout.strategy: `strategy: immediate` asks for no approval, and the policy requires it before 50% (use `strategy: canary`)"
+    );
+}

@@ -15,6 +15,7 @@ use serin_core::invariant;
 use serin_core::pack::{PackState, Transition};
 use serin_core::parse::parse;
 use serin_core::plan::Plan;
+use serin_core::policy::Policy;
 use serin_core::publish::{self, Application, Change, Outcome, Published, publish};
 use serin_core::rollout::Rollout;
 use serin_core::routing::{Cohorts, Route, SegmentSplit, Split};
@@ -32,6 +33,8 @@ pub(crate) struct Pack {
     pub(crate) superseded: Vec<Rollout>,
     pub(crate) cohorts: Cohorts,
     second: i64,
+    /// The policy of the server.
+    pub(crate) policy: Policy,
 }
 
 impl Pack {
@@ -69,7 +72,8 @@ impl Pack {
             "apiVersion: omnia.altairalabs.ai/v1alpha1\nkind: PromptPack\nmetadata: {{name: support}}\n\
              spec: {{version: \"{version}\", rollout: {rollout}}}\n"
         );
-        let plan = parse(&manifest).expect("a manifest without problems").plan;
+        let mut plan = parse(&manifest).expect("a manifest without problems").plan;
+        self.policy.impose(&mut plan);
         let digests = Published { content_digest: content.to_owned(), plan_digest: rollout.to_owned() };
         let salt = self.salt();
         let application = Application {
@@ -94,19 +98,28 @@ impl Pack {
 
     /// The transition that a command would lead to, uncommitted.
     pub(crate) fn prepared(&self, order: Command) -> Result<Transition, command::Refused> {
+        self.prepared_by("maria", order)
+    }
+
+    /// The same, by somebody.
+    fn prepared_by(&self, actor: &str, order: Command) -> Result<Transition, command::Refused> {
         let pack = self.state();
         let version = match command::needs_plan_of(pack, order)? {
             Some(version) => version,
             None => pack.rollout.as_ref().map_or(pack.stable.clone(), |rollout| rollout.canary.clone()),
         };
         let plan = &self.known[&version].0;
-        let actor = Actor::named("maria");
+        let actor = Actor::named(actor);
         let salt = self.salt();
         command(pack, plan, order, Order { actor: &actor, reason: "a reason", salt: &salt, now: self.now() })
     }
 
     pub(crate) fn order(&mut self, order: Command) -> Result<(), command::Refused> {
-        let transition = self.prepared(order)?;
+        self.order_by("maria", order)
+    }
+
+    pub(crate) fn order_by(&mut self, actor: &str, order: Command) -> Result<(), command::Refused> {
+        let transition = self.prepared_by(actor, order)?;
         self.commit(transition);
         Ok(())
     }

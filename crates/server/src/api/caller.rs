@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use serin_core::access::{Permission, Scope};
 use serin_core::audit::{Origin, Source};
 use serin_core::ids::{Actor, PackName};
+use serin_core::policy::Who;
 
 use super::App;
 use super::error::ApiError;
@@ -18,6 +19,11 @@ use crate::auth::{Caller, Via};
 pub(super) struct Asker(pub(super) Caller);
 
 impl Asker {
+    /// Whoever it is, as the policy asks.
+    pub(super) fn who<'a>(&'a self, actor: &'a Actor) -> Who<'a> {
+        Who { actor, role: self.0.grant.role, key: self.0.name.as_deref() }
+    }
+
     /// Refuses what the role does not bring.
     pub(super) fn needs(&self, what: Permission) -> Result<(), ApiError> {
         if self.0.may(what) { Ok(()) } else { Err(not_permitted(&self.0, what)) }
@@ -105,7 +111,7 @@ impl<S: Sync> FromRequestParts<S> for By {
             ),
         };
         let actor = match (key, given.filter(|given| !given.trim().is_empty())) {
-            (Some(key), Some(given)) if given != key => Actor::named(&format!("{key} (for {given})")),
+            (Some(key), Some(given)) if given != key => Actor::for_somebody(key, given),
             (Some(key), _) => Actor::named(key),
             (None, Some(given)) => Actor::named(given),
             (None, None) => Actor::named("unknown"),

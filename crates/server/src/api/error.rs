@@ -180,6 +180,13 @@ impl ApiError {
         (status, self.0.detail.clone().unwrap_or_else(|| self.0.title.clone()))
     }
 
+    /// The same with every rule of the policy that is not kept.
+    fn broken(self, broken: &Broken) -> Self {
+        self.problems(broken.0.iter().map(FieldProblem::from).collect()).hint(
+            "keep the rules; somebody with the permission override_policy may set them aside with a reason, which is recorded",
+        )
+    }
+
     /// The same with everything that is wrong.
     #[must_use]
     pub(super) fn problems(mut self, problems: Vec<FieldProblem>) -> Self {
@@ -303,16 +310,14 @@ impl From<ApplyError> for ApiError {
 
 impl From<Broken> for ApiError {
     fn from(broken: Broken) -> Self {
-        let problems = broken.0.iter().map(FieldProblem::from).collect();
-        Self::unprocessable("policy", broken.to_string()).problems(problems).hint(
-            "keep the rules; somebody with the permission override_policy may set them aside with a reason, which is recorded",
-        )
+        Self::unprocessable("policy", broken.to_string()).broken(&broken)
     }
 }
 
 impl From<OrderError> for ApiError {
     fn from(error: OrderError) -> Self {
         match error {
+            OrderError::Policy(broken) => Self::forbidden("policy", broken.to_string()).broken(&broken),
             OrderError::UnknownPack(pack) => Self::unknown_pack(pack.as_str(), &[]),
             OrderError::Refused(refused) => {
                 let pack_state = "look at `orders` of the pack: it names what may be ordered right now";

@@ -11,10 +11,11 @@ use super::App;
 use super::caller::{Asker, By};
 use super::error::ApiError;
 use super::packs::known;
+use super::policy::reason_to_override;
 use super::read::{SMALL_BODY, bytes, from_json};
 use super::rollouts::rollout_view;
 use super::types::{CarriedView, CommandRequest, ProblemDetails};
-use crate::control::order::Carried;
+use crate::control::order::{Carried, Ordered};
 
 /// The words of orders.
 const ORDERS: [&str; 6] = ["pause", "resume", "approve", "promote", "rollback", "retry"];
@@ -26,7 +27,8 @@ pub(super) const LONGEST_REASON: usize = 1_000;
 ///
 /// `pause` stops it from advancing, `resume` clears that, `approve` lets a step go on that waits for it, `promote` enters
 /// the next step now (`full`: makes the canary stable now), `rollback` brings everyone back to stable, `retry` starts a
-/// new rollout of the version that was rolled back or superseded. A rollback is in force before it is recorded.
+/// new rollout of the version that was rolled back or superseded. A rollback is in force before it is recorded, and no rule
+/// of the policy stands in its way.
 #[utoipa::path(
     post, path = "/packs/{pack}/rollout/{order}", tag = "orders",
     params(
@@ -76,7 +78,15 @@ pub(super) async fn order(
             format!("the reason has more than {LONGEST_REASON} characters"),
         ));
     }
-    let carried = app.control.order(&name, what, &actor, reason).await?;
+    let override_policy = match what {
+        // No rule stands in the way of these.
+        Command::Pause | Command::Resume | Command::Rollback => None,
+        Command::Approve | Command::Promote | Command::PromoteFully | Command::Retry => {
+            reason_to_override(&asker, request.override_policy.as_deref())?
+        }
+    };
+    let ordered = Ordered { what, who: asker.who(&actor), reason, override_policy };
+    let carried = app.control.order(&name, ordered).await?;
     // What was ordered is done; that its picture cannot be read does not undo it.
     let view = app.control.view(&name).await.ok().flatten();
     let rollout = match &view {

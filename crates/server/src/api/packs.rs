@@ -77,7 +77,7 @@ pub(super) async fn apply(
     let request = Request {
         manifest: &manifest,
         scope: asker.scope(),
-        actor: &actor,
+        who: asker.who(&actor),
         reason: reason.as_deref().unwrap_or("the manifest was applied"),
         dry_run,
         restart,

@@ -132,6 +132,8 @@ fn progress(
         failure_threshold: plan.analysis.failure_threshold,
         approval: step.approval,
         approved: active.approved,
+        approvals_needed: if step.approval { plan.imposed.approving.count } else { 0 },
+        approved_by: active.approvals.iter().map(|approval| approval.actor.to_string()).collect(),
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serin_core::access::Scope;
 use serin_core::audit::{Action, AuditFact};
-use serin_core::ids::{Actor, PackName, ProviderName, Version};
+use serin_core::ids::{PackName, ProviderName, Version};
 use serin_core::lint::{Lint, lint, lint_tools};
 use serin_core::parse::{PackSource, Parsed, Problem, Problems, parse, to_json};
 use serin_core::plan::Plan;
-use serin_core::policy::{self, Override, Violation};
+use serin_core::policy::{self, Override, Violation, Who};
 use serin_core::prompt::{Pack, PackChange, PackProblem, canonical};
 use serin_core::publish::{Application, Change, Outcome, Published, Refused, publish};
 use serin_core::routing::Cohorts;
@@ -31,7 +31,7 @@ pub struct Request<'a> {
     /// The packs that may be changed.
     pub scope: &'a Scope,
     /// Who applies it.
-    pub actor: &'a Actor,
+    pub who: Who<'a>,
     /// Why.
     pub reason: &'a str,
     /// Whether only to say what would happen.
@@ -201,7 +201,8 @@ impl Control {
     /// # Errors
     /// [`ApplyError`] tells everything that is wrong; nothing changes then.
     pub async fn apply(&self, request: Request<'_>) -> Result<Applied, ApplyError> {
-        let read = read(request.manifest)?;
+        let mut read = read(request.manifest)?;
+        self.policy().impose(&mut read.plan);
         if !request.scope.allows(&read.plan.pack) {
             return Err(ApplyError::OutOfScope { pack: read.plan.pack, scope: request.scope.clone() });
         }
@@ -234,8 +235,8 @@ impl Control {
         }
         let known = self.store.version(&read.plan.pack, &read.plan.version).await?;
         let outcome = self.decide(Some(managed), known.as_ref(), request, &read)?;
-        let violations = self.violations(&read.plan, &outcome);
-        let overridden = unless_overridden(&violations, request.actor, request.override_policy)?;
+        let violations = self.violations(&read.plan, &outcome, request.who);
+        let overridden = unless_overridden(&violations, request.who.actor, request.override_policy)?;
         read.warnings.extend(violations.iter().map(set_aside));
         let applied = applied(&read, &outcome);
         if request.dry_run {
@@ -278,7 +279,7 @@ impl Control {
             at: self.clock.now(),
             rollout: None,
             revision: managed.state.revision,
-            actor: request.actor.clone(),
+            actor: request.who.actor.clone(),
             action: Action::PlanReplaced,
             reason: request.reason.to_owned(),
             evidence: serde_json::json!({"version": plan.version, "plan_digest": digests.plan_digest}),
@@ -300,8 +301,8 @@ impl Control {
             return self.apply_to(&mut *managed.lock().await, request, read).await;
         }
         let outcome = self.decide(None, None, request, &read)?;
-        let violations = self.violations(&read.plan, &outcome);
-        let overridden = unless_overridden(&violations, request.actor, request.override_policy)?;
+        let violations = self.violations(&read.plan, &outcome, request.who);
+        let overridden = unless_overridden(&violations, request.who.actor, request.override_policy)?;
         read.warnings.extend(violations.iter().map(set_aside));
         let applied = applied(&read, &outcome);
         let Outcome::Changed(mut transition, _) = outcome else { return Ok(applied) };
@@ -325,8 +326,15 @@ impl Control {
     }
 
     /// The rules of the policy that applying a manifest breaks; going back breaks none.
-    fn violations(&self, plan: &Plan, outcome: &Outcome) -> Vec<Violation> {
-        if outcome.goes_forward() { self.policy().violations(plan) } else { Vec::new() }
+    fn violations(&self, plan: &Plan, outcome: &Outcome, who: Who<'_>) -> Vec<Violation> {
+        if !outcome.goes_forward() {
+            return Vec::new();
+        }
+        let mut violations = self.policy().violations(plan);
+        if matches!(outcome, Outcome::Changed(_, Change::Immediate)) {
+            violations.extend(self.policy().fully(plan, who, "spec.rollout.strategy"));
+        }
+        violations
     }
 
     fn decide(
@@ -344,7 +352,7 @@ impl Control {
         let application = Application {
             plan: &read.plan,
             digests: &read.digests,
-            actor: request.actor,
+            actor: request.who.actor,
             reason: request.reason,
             salt: &salt,
             restart: request.restart,
@@ -369,7 +377,7 @@ fn new_version(read: &Read, request: Request<'_>, at: jiff::Timestamp) -> Stored
         content_digest: read.digests.content_digest.clone(),
         manifest: request.manifest.to_owned(),
         plan_digest: read.digests.plan_digest.clone(),
-        actor: request.actor.clone(),
+        actor: request.who.actor.clone(),
         created_at: at,
     }
 }

@@ -254,6 +254,7 @@ spec:
             canary: Version::parse("1.1.0").unwrap(),
             salt: "salt".to_owned(),
             started_by: actor,
+            started_with: None,
             reason: String::new(),
             started_at: now,
             revision: 1,

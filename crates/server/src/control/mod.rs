@@ -72,8 +72,8 @@ pub struct Control {
     alerts: OnceLock<Arc<Alerts>>,
     /// The LLM providers that versions may name; not checked as long as nobody told.
     providers: OnceLock<BTreeSet<ProviderName>>,
-    /// Rules that manifests and orders have to keep; none as long as nobody told.
-    policy: OnceLock<Policy>,
+    /// Rules that manifests and orders have to keep.
+    policy: Policy,
     recent: Recent<recent::Kept>,
     looked: watch::Looked,
     /// What is counted on the way.
@@ -166,6 +166,7 @@ impl Control {
         resolver: Arc<Resolver>,
         salts: Salts,
         data_dir: &Path,
+        policy: Policy,
     ) -> Result<Arc<Self>, LoadError> {
         let journal_path = data_dir.join(journal::FILE);
         let journal = Journal::open(&journal_path)
@@ -190,7 +191,7 @@ impl Control {
             measurer: OnceLock::new(),
             alerts: OnceLock::new(),
             providers: OnceLock::new(),
-            policy: OnceLock::new(),
+            policy,
             recent: Recent::default(),
             looked: watch::Looked::default(),
             counts: ControlCounts::default(),
@@ -294,7 +295,8 @@ impl Control {
         Ok(Managed { state, cohorts, plan, segments, prompts })
     }
 
-    /// The plan of a version, from a manifest text or else from the one that it was published with.
+    /// The plan of a version with what the policy imposes, from a manifest text or else from the one that it was
+    /// published with.
     async fn plan_of(
         &self,
         pack: &PackName,
@@ -312,7 +314,9 @@ impl Control {
             version: version.clone(),
             problems: problems.to_string(),
         })?;
-        Ok(Arc::new(parsed.plan))
+        let mut plan = parsed.plan;
+        self.policy.impose(&mut plan);
+        Ok(Arc::new(plan))
     }
 
     /// The prompts of every version that a session of the pack may get, and of others.

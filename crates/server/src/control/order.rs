@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serin_core::access::Role;
 use serin_core::command::{Command, Order, Refused, command, needs_plan_of};
 use serin_core::ids::{Actor, PackName, RolloutId};
+use serin_core::policy::{self, Who};
 
 use super::commit::{Beside, NotCommitted, ROLLBACK_WITHIN};
 use super::journal::Pending;
+use super::policy::{Broken, unless_overridden};
 use super::{Control, LoadError, Managed};
 use crate::errors::Chain;
 
@@ -20,12 +23,36 @@ pub enum OrderError {
     /// The rollout does not stand so that it could be carried out.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// Rules of the policy do not allow it.
+    #[error(transparent)]
+    Policy(#[from] Broken),
     /// It could not be recorded.
     #[error(transparent)]
     NotCommitted(#[from] NotCommitted),
     /// A stored manifest could not be read.
     #[error(transparent)]
     Load(#[from] LoadError),
+}
+
+/// An order as somebody gives it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ordered<'a> {
+    /// What is to be done.
+    pub what: Command,
+    /// Who gives it.
+    pub who: Who<'a>,
+    /// Why.
+    pub reason: &'a str,
+    /// Why rules of the policy are set aside, by somebody who may.
+    pub override_policy: Option<&'a str>,
+}
+
+impl<'a> Ordered<'a> {
+    /// To go back to stable, which no rule is about.
+    fn rollback(entry: &'a Pending) -> Self {
+        let who = Who { actor: &entry.actor, role: Role::Viewer, key: None };
+        Self { what: Command::Rollback, who, reason: &entry.reason, override_policy: None }
+    }
 }
 
 /// How far an order has got.
@@ -45,26 +72,20 @@ impl Control {
     ///
     /// # Errors
     /// [`OrderError`] when it may not or could not be carried out.
-    pub async fn order(
-        &self,
-        pack: &PackName,
-        what: Command,
-        actor: &Actor,
-        reason: &str,
-    ) -> Result<Carried, OrderError> {
+    pub async fn order(&self, pack: &PackName, ordered: Ordered<'_>) -> Result<Carried, OrderError> {
         let managed = self.managed(pack).await.ok_or_else(|| OrderError::UnknownPack(pack.clone()))?;
-        if what == Command::Rollback && self.is_split(pack) {
+        if ordered.what == Command::Rollback && self.is_split(pack) {
             let entry = Pending {
                 pack: pack.clone(),
-                actor: actor.clone(),
-                reason: reason.to_owned(),
+                actor: ordered.who.actor.clone(),
+                reason: ordered.reason.to_owned(),
                 at: self.clock.now(),
                 rollout: None,
             };
             return self.roll_back_now(&managed, entry).await;
         }
         let mut managed = managed.lock().await;
-        self.carry_out(&mut managed, what, actor, reason, self.clock.now()).await?;
+        self.carry_out(&mut managed, ordered, self.clock.now()).await?;
         Ok(Carried::Recorded)
     }
 
@@ -113,7 +134,7 @@ impl Control {
         let recorded = tokio::time::timeout(ROLLBACK_WITHIN, async {
             let mut managed = managed.lock().await;
             entry.still_concerns(&managed.state)?;
-            self.carry_out(&mut managed, Command::Rollback, &entry.actor, &entry.reason, entry.at).await
+            self.carry_out(&mut managed, Ordered::rollback(&entry), entry.at).await
         })
         .await;
         match recorded {
@@ -173,8 +194,7 @@ impl Control {
             }
             let recorded = match entry.still_concerns(&managed.state) {
                 Ok(()) => {
-                    self.carry_out(&mut managed, Command::Rollback, &entry.actor, &entry.reason, entry.at)
-                        .await
+                    self.carry_out(&mut managed, Ordered::rollback(&entry), entry.at).await
                 }
                 Err(over) => Err(over.into()),
             };
@@ -194,14 +214,33 @@ impl Control {
         }
     }
 
+    /// Whoever published the canary; asked for where it matters who that was.
+    async fn applied_by(&self, managed: &Managed, what: Command) -> Result<Option<Actor>, OrderError> {
+        match (what, managed.state.active()) {
+            (Command::Approve, Some((rollout, _))) => {
+                let stored = self.store.version(&managed.state.name, &rollout.canary).await;
+                Ok(stored.map_err(NotCommitted::Store)?.map(|stored| stored.actor))
+            }
+            (
+                Command::Approve
+                | Command::Pause
+                | Command::Resume
+                | Command::Promote
+                | Command::PromoteFully
+                | Command::Rollback
+                | Command::Retry,
+                _,
+            ) => Ok(None),
+        }
+    }
+
     async fn carry_out(
         &self,
         managed: &mut Managed,
-        what: Command,
-        actor: &Actor,
-        reason: &str,
+        ordered: Ordered<'_>,
         now: Timestamp,
     ) -> Result<(), OrderError> {
+        let Ordered { what, who, reason, override_policy } = ordered;
         let starts = match managed.state.active() {
             Some(_) => None,
             None => needs_plan_of(&managed.state, what)?,
@@ -221,8 +260,12 @@ impl Control {
             (Some(_), None) | (None, _) => Arc::clone(&managed.plan),
         };
         let salt = (self.salts)();
-        let order = Order { actor, reason, salt: &salt, now };
-        let transition = command(&managed.state, &plan, what, order)?;
+        let order = Order { actor: who.actor, reason, salt: &salt, now };
+        let mut transition = command(&managed.state, &plan, what, order)?;
+        let applied_by = self.applied_by(managed, what).await?;
+        let violations = self.policy().of_order(&managed.state, &plan, what, who, applied_by.as_ref());
+        let overridden = unless_overridden(&violations, who.actor, override_policy)?;
+        policy::record(&mut transition, self.policy(), overridden);
         let beside = Beside { manifest: manifest.as_deref().map(|text| (text, plan)), ..Beside::default() };
         Ok(self.commit(managed, transition, beside).await?)
     }

@@ -8,9 +8,6 @@ use serin_core::policy::{Override, Policy, Violation, names};
 
 use super::Control;
 
-/// The policy of a server whose settings hold none.
-static NONE: Policy = Policy::NONE;
-
 /// Rules that are not kept, and that nobody set aside.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", told(.0))]
@@ -23,15 +20,9 @@ fn told(violations: &[Violation]) -> String {
 }
 
 impl Control {
-    /// Holds everything against these rules from now on; the first call counts.
-    pub fn keep(&self, policy: Policy) {
-        // A second call comes from nobody.
-        let _ = self.policy.set(policy);
-    }
-
     /// The rules in force.
     pub fn policy(&self) -> &Policy {
-        self.policy.get().unwrap_or(&NONE)
+        &self.policy
     }
 }
 

@@ -36,6 +36,25 @@ async fn override_with(app: &TestApp, reason: &str, manifest: &str) -> Answer {
     app.put(&format!("/api/v1/packs?overridePolicy={}", reason.replace(' ', "%20")), manifest).await
 }
 
+/// Makes a key; the server is open, and a key that is shown counts all the same.
+async fn key(app: &TestApp, name: &str, role: &str) -> String {
+    let request = json!({"name": name, "role": role}).to_string();
+    let headers = [("content-type", "application/json")];
+    let made = app.send(app.server.control_addr(), "POST", "/api/v1/keys", &headers, request).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    format!("Bearer {}", made.json()["key"].as_str().unwrap())
+}
+
+async fn with_key(app: &TestApp, key: &str, method: &str, path: &str, body: &str) -> Answer {
+    let headers = [("authorization", key), ("content-type", "application/json")];
+    app.send(app.server.control_addr(), method, path, &headers, body.to_owned()).await
+}
+
+async fn order_with(app: &TestApp, key: &str, order: &str, body: &Value) -> Answer {
+    let path = format!("/api/v1/packs/support-prompts/rollout/{order}");
+    with_key(app, key, "POST", &path, &body.to_string()).await
+}
+
 /// The entries of the audit log of an action, oldest first.
 async fn audited(app: &TestApp, action: &str) -> Vec<Value> {
     let log = app.get("/api/v1/audit?limit=1000").await.json();
@@ -109,5 +128,85 @@ async fn no_rule_stands_in_the_way_of_going_back() {
     app.order("promote", r#"{"reason": "sure", "full": true}"#).await;
     let reverted = app.apply(&manifest("1.0.0", 80, false)).await;
     assert_eq!(reverted.json()["outcome"], "immediate", "{}", reverted.text());
+    assert_eq!(pack(&app).await.stable, "1.0.0");
+}
+
+const PEOPLE: &str = "policy:\n\
+    - {name: two-eyes, approvals: {before: 50%}}\n\
+    - {name: release, promoteFully: {roles: [admin], keys: [release-bot]}}\n";
+
+/// A manifest that reaches 60 % with its second step.
+fn quick(version: &str) -> String {
+    json!({
+        "apiVersion": "omnia.altairalabs.ai/v1alpha1", "kind": "PromptPack",
+        "metadata": {"name": "support-prompts"},
+        "spec": {"version": version, "rollout": {"steps": [
+            {"weight": 10, "hold": "5m"}, {"weight": 60, "hold": "5m"}, {"weight": 100, "hold": "5m"}]}},
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn nobody_approves_what_they_applied_and_another_key_does() {
+    let app = TestApp::start_with_file(PEOPLE).await;
+    let (ana, jo) = (key(&app, "ana", "admin").await, key(&app, "jo", "operator").await);
+    for version in ["1.0.0", "2.0.0"] {
+        assert_eq!(with_key(&app, &ana, "PUT", "/api/v1/packs", &quick(version)).await.status, 200);
+    }
+    let steps = pack(&app).await.rollout.unwrap().steps;
+    assert_eq!(steps.iter().map(|step| step.approval).collect::<Vec<_>>(), [true, false, false]);
+    let own = order_with(&app, &ana, "approve", &json!({"reason": "looks good"})).await;
+    insta::assert_snapshot!("own_approval", own.shown());
+    let past = order_with(&app, &jo, "promote", &json!({"reason": "go on"})).await;
+    assert_eq!((past.status, &past.json()["problems"][0]["rule"]), (403, &json!("two-eyes")), "{}", past.text());
+
+    let approved = order_with(&app, &jo, "approve", &json!({"reason": "read ten samples"})).await;
+    assert_eq!(approved.status, 200, "{}", approved.text());
+    let progress = pack(&app).await.rollout.unwrap().progress.unwrap();
+    assert_eq!((progress.approved, progress.approvals_needed, progress.approved_by), (true, 1, vec!["jo".to_owned()]));
+    assert_eq!(order_with(&app, &jo, "promote", &json!({"reason": "go on"})).await.status, 200);
+}
+
+#[tokio::test]
+async fn promote_fully_is_refused_by_the_name_of_the_rule_to_whoever_it_does_not_name() {
+    let rules = "policy:\n- {name: release, promoteFully: {roles: [admin], keys: [release-bot]}}\n";
+    let app = TestApp::start_with_file(rules).await;
+    for version in ["1.0.0", "2.0.0"] {
+        assert_eq!(app.apply(&quick(version)).await.status, 200);
+    }
+    let (jo, bot) = (key(&app, "jo", "operator").await, key(&app, "release-bot", "operator").await);
+    let full = json!({"reason": "sure", "full": true});
+    insta::assert_snapshot!("promote_fully", order_with(&app, &jo, "promote", &full).await.shown());
+    let overriding = json!({"reason": "sure", "full": true, "override_policy": "it is late"});
+    let refused = order_with(&app, &jo, "promote", &overriding).await;
+    assert_eq!((refused.status, &refused.json()["type"]), (403, &json!("urn:serin:problem:not-permitted")), "{}", refused.text());
+    assert_eq!(order_with(&app, &bot, "promote", &full).await.status, 200);
+    assert_eq!(pack(&app).await.stable, "2.0.0");
+}
+
+#[tokio::test]
+async fn an_admin_sets_a_rule_about_orders_aside_and_it_is_recorded() {
+    let app = TestApp::start_with_file(PEOPLE).await;
+    let ana = key(&app, "ana", "admin").await;
+    for version in ["1.0.0", "2.0.0"] {
+        assert_eq!(with_key(&app, &ana, "PUT", "/api/v1/packs", &quick(version)).await.status, 200);
+    }
+    let full = json!({"reason": "sure", "full": true, "override_policy": "jo is on a plane"});
+    assert_eq!(order_with(&app, &ana, "promote", &full).await.status, 200);
+    let entries = audited(&app, "policy_overridden").await;
+    assert_eq!(entries[0]["reason"], "two-eyes: jo is on a plane");
+    assert_eq!((&entries[0]["actor"], &entries[0]["rollout"]), (&json!("ana"), &json!("support-prompts-r1")));
+    assert_eq!(pack(&app).await.rollout.unwrap().overridden[0].rules, ["two-eyes"]);
+}
+
+#[tokio::test]
+async fn an_immediate_rollout_and_a_retry_are_held_against_the_rules_too() {
+    let app = TestApp::start_with_file(PEOPLE).await;
+    let eng = key(&app, "eng", "engineer").await;
+    assert_eq!(app.apply(&quick("1.0.0")).await.status, 200);
+    let immediate = quick("2.0.0").replace("\"rollout\":{", "\"rollout\":{\"strategy\":\"immediate\",");
+    let refused = with_key(&app, &eng, "PUT", "/api/v1/packs", &immediate).await;
+    let rules: Vec<Value> = refused.json()["problems"].as_array().unwrap().iter().map(|p| p["rule"].clone()).collect();
+    assert_eq!((refused.status, rules), (422, vec![json!("two-eyes"), json!("release")]), "{}", refused.text());
     assert_eq!(pack(&app).await.stable, "1.0.0");
 }

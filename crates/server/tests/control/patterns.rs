@@ -131,7 +131,7 @@ async fn a_segment_that_breaks_a_gate_is_named_and_holds_although_all_together_p
     assert_eq!(now.degraded_segments.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["beta_users"]);
 
     let actor = Actor::named("ana");
-    house.control.order(&pack(), Command::Promote, &actor, "beta users are few").await.unwrap();
+    house.order(Command::Promote, &actor, "beta users are few").await.unwrap();
     house.run(70, 6, &healthy).await;
     let holds = house.view().await.state.active().unwrap().1.holds.clone();
     assert!(!holds.contains_key(&HoldCause::Degraded), "a person has passed it: {holds:?}");
@@ -220,7 +220,7 @@ async fn evidence_after(manifest: &str, restarts: &[u64]) -> (String, Vec<String
 }
 
 async fn order(house: &House, command: Command) {
-    house.control.order(&pack(), command, &Actor::named("ana"), "test").await.unwrap();
+    house.order(command, &Actor::named("ana"), "test").await.unwrap();
 }
 
 #[tokio::test]

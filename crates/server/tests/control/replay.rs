@@ -32,7 +32,7 @@ async fn with_canary(dir: &Path) -> House {
 }
 
 async fn order(house: &House, command: Command) {
-    house.control.order(&pack(), command, &Actor::named("ana"), "test").await.unwrap();
+    house.order(command, &Actor::named("ana"), "test").await.unwrap();
 }
 
 /// Opens the database beside the server, to look at what is stored or to change it.

@@ -11,7 +11,7 @@ use serin_core::routing::Variant;
 use serin_core::units::HoldFor;
 use serin_core::watch::WatchState;
 
-use crate::{House, STABLE, healthy, pack, start};
+use crate::{House, STABLE, healthy, start};
 
 fn manifest(version: &str, watch: &str) -> String {
     let gates = r#"[{name: success_rate, threshold: 90%, comparison: ">="}, {name: latency_p99, compareTo: stable, maxRegression: 50%}]"#;
@@ -30,7 +30,7 @@ async fn completed(dir: &Path, watch: &str) -> House {
     house.apply(&manifest("2.4.0", watch)).await.unwrap();
     house.run(360, 4, &healthy).await;
     let actor = Actor::named("ana");
-    house.control.order(&pack(), Command::PromoteFully, &actor, "it is good").await.unwrap();
+    house.order(Command::PromoteFully, &actor, "it is good").await.unwrap();
     house
 }
 
@@ -138,6 +138,6 @@ async fn the_next_rollout_ends_the_watch() {
     assert_eq!(stands(&house).await, None);
     house.clock.set(HoldFor::from_secs(1).after(house.clock.now()));
     let actor = Actor::named("ana");
-    house.control.order(&pack(), Command::Rollback, &actor, "no").await.unwrap();
+    house.order(Command::Rollback, &actor, "no").await.unwrap();
     assert_eq!(house.visit("after").await.cohort.stamp, None);
 }

@@ -197,6 +197,10 @@ pub struct CommandRequest {
     /// For `promote`: make the canary stable now instead of entering the next step.
     #[serde(default)]
     pub full: bool,
+    /// For `approve`, `promote` and `retry`: why rules of the policy are set aside; needs the permission
+    /// `override_policy`, and is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub override_policy: Option<String>,
 }
 
 /// What became of an order.

@@ -215,6 +215,12 @@ pub struct ProgressView {
     pub approval: bool,
     /// Whether a person has.
     pub approved: bool,
+    /// Different people who have to approve the step; 0 where it waits for nobody.
+    #[serde(default)]
+    pub approvals_needed: u32,
+    /// Who has approved it.
+    #[serde(default)]
+    pub approved_by: Vec<String>,
 }
 
 /// What comes after the step.
