@@ -124,7 +124,10 @@ async fn no_rule_stands_in_the_way_of_going_back() {
     // What is stable applied again is a rollback, whatever its block says; so is an earlier version after completion.
     let reverted = app.apply(&manifest("1.0.0", 80, false)).await;
     assert_eq!(reverted.json()["outcome"], "rolled_back", "{}", reverted.text());
-    app.order("retry", r#"{"reason": "again"}"#).await;
+    let refused = app.order("retry", r#"{"reason": "again"}"#).await;
+    assert_eq!(refused.status, 403, "what is tried again goes forward: {}", refused.text());
+    let again = app.order("retry", r#"{"reason": "again", "override_policy": "now"}"#).await;
+    assert_eq!(again.status, 200, "{}", again.text());
     app.order("promote", r#"{"reason": "sure", "full": true}"#).await;
     let reverted = app.apply(&manifest("1.0.0", 80, false)).await;
     assert_eq!(reverted.json()["outcome"], "immediate", "{}", reverted.text());
