@@ -184,6 +184,7 @@ fn wrong(path: &str, message: String, hint: Option<&str>) -> ApiError {
         path => format!("could not read the alerts: {path}: {message}"),
     };
     let problem = FieldProblem {
+        rule: None,
         severity: ProblemSeverity::Error,
         path: path.to_owned(),
         line: None,

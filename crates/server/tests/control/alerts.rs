@@ -146,7 +146,7 @@ async fn an_alert_neither_rolls_back_nor_keeps_a_rollback_from_happening() {
     house.run(200, 4, &healthy).await;
     assert_eq!(house.phase_and_weight().await.0, Phase::Progressing);
     // A person may pass it, for one step.
-    house.control.order(&pack(), Command::Promote, &Actor::named("ana"), "known").await.unwrap();
+    house.order(Command::Promote, &Actor::named("ana"), "known").await.unwrap();
     house.run(2, 4, &healthy).await;
     let (weight, why) = house.stands().await;
     assert!(weight == "20" && why.is_some(), "{weight} {why:?}");
