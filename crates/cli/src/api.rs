@@ -18,8 +18,8 @@ use serin_server::api::guard::ACTOR;
 use serin_server::api::types::{
     AppliedView, AuditPage, AuditVerified, CarriedView, CommandRequest, ContentChange, DeadLetters,
     ExplainView, ExposedPage, ExposureView, KeyCreated, KeyList, KeyRequest, KeyView, OncallView, PackDetail,
-    PackList, PolicyView, ProblemDetails, ProblemSeverity, ReceiverList, ReplayView, RetriedView, RolloutList,
-    RolloutView, SamplesView, TestedView, VersionDetail, VersionList,
+    PackList, PolicyView, ProblemDetails, ProblemSeverity, ReceiverList, ReplayView, RetriedView,
+    RolloutList, RolloutView, SamplesView, TestedView, VersionDetail, VersionList,
 };
 
 use crate::key_file::{self, Key};

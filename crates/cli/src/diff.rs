@@ -209,7 +209,10 @@ fn not_kept(violations: &[Detail]) -> String {
         let rule = violation.rule.as_deref().unwrap_or_default();
         format!("- **{rule}**: `{}`: {}\n", violation.path, violation.message)
     };
-    format!("\n**Policy: `serin apply` will be refused**\n\n{}", violations.iter().map(line).collect::<String>())
+    format!(
+        "\n**Policy: `serin apply` will be refused**\n\n{}",
+        violations.iter().map(line).collect::<String>()
+    )
 }
 
 /// One change; its fence is longer than any run of backticks inside, so that a prompt cannot end it.
@@ -231,7 +234,9 @@ fn table(difference: &Difference) -> String {
     let policy: String = policy.iter().map(|violation| format!("{violation}\n\n")).collect();
     let Some(against) = against else {
         let pack = paint(STRONG, pack);
-        return format!("{pack} {version} is new: the server has no pack of this name\n\n{policy}").trim_end().to_owned();
+        return format!("{pack} {version} is new: the server has no pack of this name\n\n{policy}")
+            .trim_end()
+            .to_owned();
     };
     let mut text = format!("{} {against} on the server → {version} in the file\n\n", paint(STRONG, pack));
     if content.is_empty() && rollout.is_empty() {

@@ -83,8 +83,9 @@ impl AgainstArgs {
     /// [`Told`] when it cannot be read.
     pub(crate) async fn policy(&self) -> Result<Policy, Told> {
         match &self.settings {
-            Some(path) => policy_of(&read_text(path)?)
-                .map_err(|message| Told::new(format!("could not read the policy of {}: {message}", path.display()))),
+            Some(path) => policy_of(&read_text(path)?).map_err(|message| {
+                Told::new(format!("could not read the policy of {}: {message}", path.display()))
+            }),
             None if self.against_server => Client::new(&self.server)?.policy().await,
             None => Ok(Policy::NONE),
         }

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serin_server::api::types::{
-    GateState, GateView, HoldView, MetricStatus, MetricView, OnBreach, OverriddenView, PackDetail, Phase, ProgressView,
-    RolloutView, WatchState, WeightChangeBy,
+    GateState, GateView, HoldView, MetricStatus, MetricView, OnBreach, OverriddenView, PackDetail, Phase,
+    ProgressView, RolloutView, WatchState, WeightChangeBy,
 };
 
 use crate::terminal::{BAD, Cell, GOOD, LOOK, QUIET, STRONG, TRIAL, Table, ago, bar, duration, paint};
@@ -252,7 +252,12 @@ fn holds(holds: &[HoldView], now: Timestamp) -> String {
 fn overridden(view: &RolloutView) -> String {
     let line = |overridden: &OverriddenView| {
         let rules = paint(LOOK, format!("policy overridden: {}", overridden.rules.join(", ")));
-        format!("  {rules} ({}, by {}): {}\n", ago(overridden.at, view.as_of), overridden.actor, overridden.reason)
+        format!(
+            "  {rules} ({}, by {}): {}\n",
+            ago(overridden.at, view.as_of),
+            overridden.actor,
+            overridden.reason
+        )
     };
     view.overridden.iter().map(line).collect()
 }

@@ -29,7 +29,11 @@ async fn lint_tells_each_rule_that_is_not_kept_at_its_line() {
     place.write("broken.yaml", "policy:\n  - {name: careful-start, maxFirstWeigth: 5%}\n");
     let ran = place.run("lint -f support.yaml --settings broken.yaml").await;
     assert_eq!(ran.code, 1, "{}", ran.shown());
-    assert!(ran.err.contains("line 2, column 27") && ran.err.contains("did you mean `maxFirstWeight`?"), "{}", ran.err);
+    assert!(
+        ran.err.contains("line 2, column 27") && ran.err.contains("did you mean `maxFirstWeight`?"),
+        "{}",
+        ran.err
+    );
 }
 
 #[tokio::test]
@@ -37,7 +41,8 @@ async fn apply_is_refused_by_the_name_of_the_rule_until_somebody_sets_it_aside()
     let place = Place::empty();
     place.write("serin.yaml", RULE);
     let settings = place.path("serin.yaml");
-    let server = Server::start_with("http://127.0.0.1:9/v1", &["--settings", settings.to_str().unwrap()]).await;
+    let server =
+        Server::start_with("http://127.0.0.1:9/v1", &["--settings", settings.to_str().unwrap()]).await;
     let place = place.with_server(&server.control);
     place.write("one.yaml", &manifest("1.0.0", 5));
     place.write("two.yaml", &manifest("2.0.0", 30));
@@ -52,7 +57,11 @@ async fn apply_is_refused_by_the_name_of_the_rule_until_somebody_sets_it_aside()
     let applied = place.run("apply -f two.yaml --override-policy 'agreed with ana'").await;
     assert_eq!(applied.code, 0, "{}", applied.shown());
     let status = place.run("status support-mail").await;
-    assert!(status.out.contains("policy overridden: careful-start") && status.out.contains("agreed with ana"), "{}", status.out);
+    assert!(
+        status.out.contains("policy overridden: careful-start") && status.out.contains("agreed with ana"),
+        "{}",
+        status.out
+    );
     let audit = place.run("audit --pack support-mail").await;
     assert!(audit.out.contains("policy overridden"), "{}", audit.out);
     assert_eq!(place.run("rollback support-mail --reason no").await.code, 0);

@@ -21,10 +21,14 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_any_number_of_characters() {
-        for (pattern, name) in [("*", ""), ("*", "a"), ("a*", "a"), ("a*c", "abc"), ("*-x-*", "a-x-b"), ("a", "a")] {
+        for (pattern, name) in
+            [("*", ""), ("*", "a"), ("a*", "a"), ("a*c", "abc"), ("*-x-*", "a-x-b"), ("a", "a")]
+        {
             assert!(fits(pattern, name), "{pattern} {name}");
         }
-        for (pattern, name) in [("", "a"), ("a", "ab"), ("a*", "ba"), ("a*c", "acb"), ("*x*", "aby"), ("ab*b", "ab")] {
+        for (pattern, name) in
+            [("", "a"), ("a", "ab"), ("a*", "ba"), ("a*c", "acb"), ("*x*", "aby"), ("ab*b", "ab")]
+        {
             assert!(!fits(pattern, name), "{pattern} {name}");
         }
     }

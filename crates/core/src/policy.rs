@@ -111,7 +111,8 @@ impl Policy {
 
     /// Tells this policy apart from any other, so that a record can say which one was in force; nothing without rules.
     pub fn digest(&self) -> Option<String> {
-        (!self.rules.is_empty()).then(|| blake3::hash(canonical(&self.written).as_bytes()).to_hex().to_string())
+        (!self.rules.is_empty())
+            .then(|| blake3::hash(canonical(&self.written).as_bytes()).to_hex().to_string())
     }
 
     /// The rules that are for the pack of a plan, by its name and its labels.
@@ -142,7 +143,8 @@ impl Policy {
 
 impl Rule {
     fn is_for(&self, plan: &Plan) -> bool {
-        let by_name = self.packs.is_empty() || self.packs.iter().any(|glob| glob::fits(glob, plan.pack.as_str()));
+        let by_name =
+            self.packs.is_empty() || self.packs.iter().any(|glob| glob::fits(glob, plan.pack.as_str()));
         by_name && self.labels.iter().all(|(name, value)| plan.people.labels.get(name) == Some(value))
     }
 

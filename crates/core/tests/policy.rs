@@ -14,8 +14,7 @@ use state::Pack;
 use state::seen::{Seen, evidence};
 
 /// Two steps of five minutes, then everyone for five.
-const STEPS: &str =
-    "{steps: [{weight: 10%, hold: 5m}, {weight: 30%, hold: 5m}, {weight: 60%, hold: 5m}, {weight: 100%, hold: 5m}]}";
+const STEPS: &str = "{steps: [{weight: 10%, hold: 5m}, {weight: 30%, hold: 5m}, {weight: 60%, hold: 5m}, {weight: 100%, hold: 5m}]}";
 
 fn policy(rules: &str) -> Policy {
     parse::policy(&Node::read(rules).expect("YAML")).unwrap_or_else(|problems| panic!("{problems}"))
@@ -129,12 +128,16 @@ fn no_promotion_passes_an_approval_that_a_rule_asks_for() {
     assert_eq!(at(&pack, Command::Promote), "two-eyes");
     pass(&mut pack, 6);
     pack.order_by("jo", Command::Approve).expect("due");
-    assert_eq!((at(&pack, Command::Promote), at(&pack, Command::PromoteFully)), (String::new(), String::new()));
+    assert_eq!(
+        (at(&pack, Command::Promote), at(&pack, Command::PromoteFully)),
+        (String::new(), String::new())
+    );
 }
 
 #[test]
 fn promote_fully_is_for_the_roles_and_keys_of_the_rule_and_so_is_the_promotion_of_the_last_step() {
-    let mut pack = rolling_out("[{name: release, promoteFully: {roles: [admin], keys: [release-bot]}}]", STEPS);
+    let mut pack =
+        rolling_out("[{name: release, promoteFully: {roles: [admin], keys: [release-bot]}}]", STEPS);
     let of = |pack: &Pack, order, role, key: Option<&str>| {
         let actor = Actor::named("ana");
         let who = Who { actor: &actor, role, key };
@@ -166,5 +169,9 @@ fn stopping_and_going_back_break_no_rule_however_many_there_are() {
     assert_eq!(names(&broken(&pack, Command::PromoteFully, "pipeline", Role::Viewer)), ["all", "all"]);
     pack.order(Command::Rollback).expect("active");
     assert_eq!(pack.rollout().phase(pack.plan("2.0.0")), Phase::RolledBack);
-    assert_eq!(names(&broken(&pack, Command::Retry, "pipeline", Role::Viewer)), ["all", "all"], "retry goes forward");
+    assert_eq!(
+        names(&broken(&pack, Command::Retry, "pipeline", Role::Viewer)),
+        ["all", "all"],
+        "retry goes forward"
+    );
 }

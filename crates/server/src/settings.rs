@@ -23,8 +23,8 @@ use serin_core::policy::Policy;
 use serin_core::units::{HoldFor, InvalidDuration};
 
 pub(crate) use self::alerts::expiry as alert_expiry;
-use self::read::Reader;
 pub use self::policy::policy_of;
+use self::read::Reader;
 pub use self::upstreams::provider_names;
 use crate::alerts::AlertSettings;
 use crate::api::ofrep::{Origin, PromptText};

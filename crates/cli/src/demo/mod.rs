@@ -171,7 +171,8 @@ async fn apply(client: &Client, version: &str, reason: &str) -> Result<(), Told>
     if let Some(source) = json.pointer_mut("/spec/source") {
         *source = json!({ "inline": pack });
     }
-    let options = ApplyOptions { dry_run: false, restart: false, reason: Some(reason), override_policy: None };
+    let options =
+        ApplyOptions { dry_run: false, restart: false, reason: Some(reason), override_policy: None };
     client.apply(&json, options).await.map(|_| ())
 }
 

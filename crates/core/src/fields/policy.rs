@@ -18,9 +18,27 @@ pub(crate) static RULE: Mapping = Mapping {
     about: "One rule, and which packs it is for.",
     fields: &[
         field("name", Text { longest: 63 }, Required, "careful-start", "Its name, unique in the policy."),
-        field("packs", Text { longest: LONGEST_TEXT }, Optional("all packs"), "[\"support-*\"]", "Patterns of names."),
-        field("labels", Labels, Optional("any labels"), "{tier: critical}", "Labels that the pack must have, all of them."),
-        field("maxFirstWeight", Weight, Optional("any"), "5%", "The most that the first weight of a segment may be."),
+        field(
+            "packs",
+            Text { longest: LONGEST_TEXT },
+            Optional("all packs"),
+            "[\"support-*\"]",
+            "Patterns of names.",
+        ),
+        field(
+            "labels",
+            Labels,
+            Optional("any labels"),
+            "{tier: critical}",
+            "Labels that the pack must have, all of them.",
+        ),
+        field(
+            "maxFirstWeight",
+            Weight,
+            Optional("any"),
+            "5%",
+            "The most that the first weight of a segment may be.",
+        ),
         field(
             "exceptSegments",
             Text { longest: LONGEST_TEXT },
@@ -35,7 +53,13 @@ pub(crate) static RULE: Mapping = Mapping {
             "[success_rate]",
             "Gates that every manifest must have.",
         ),
-        field("approvals", Shape::Mapping(&APPROVALS), Optional("none"), "{count: 2, before: 50%}", "Who lets a rollout go on."),
+        field(
+            "approvals",
+            Shape::Mapping(&APPROVALS),
+            Optional("none"),
+            "{count: 2, before: 50%}",
+            "Who lets a rollout go on.",
+        ),
         field(
             "promoteFully",
             Shape::Mapping(&PROMOTERS),
@@ -53,7 +77,13 @@ pub(crate) static APPROVALS: Mapping = Mapping {
     about: "Approvals by others than whoever applied the version.",
     fields: &[
         field("count", Count { least: 1, most: MOST_APPROVALS }, Default("1"), "2", "Different people."),
-        field("before", Weight, Optional("the steps that the manifest marks"), "50%", "A weight that waits for them."),
+        field(
+            "before",
+            Weight,
+            Optional("the steps that the manifest marks"),
+            "50%",
+            "A weight that waits for them.",
+        ),
     ],
     rules: &[],
 };
@@ -64,7 +94,13 @@ pub(crate) static PROMOTERS: Mapping = Mapping {
     about: "Who may make a version stable for everyone at once.",
     fields: &[
         field("roles", Text { longest: LONGEST_TEXT }, Optional("none"), "[admin]", "Roles."),
-        field("keys", Text { longest: LONGEST_TEXT }, Optional("none"), "[release-manager]", "Names of keys."),
+        field(
+            "keys",
+            Text { longest: LONGEST_TEXT },
+            Optional("none"),
+            "[release-manager]",
+            "Names of keys.",
+        ),
     ],
     rules: &[],
 };

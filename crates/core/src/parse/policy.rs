@@ -33,18 +33,24 @@ pub fn policy(node: &Node) -> Result<Policy, Problems> {
         }
         rules.push(rule);
     }
-    if walk.errors.is_empty() { Ok(Policy::new(rules, node.to_json())) } else { Err(Problems::new(walk.errors)) }
+    if walk.errors.is_empty() {
+        Ok(Policy::new(rules, node.to_json()))
+    } else {
+        Err(Problems::new(walk.errors))
+    }
 }
 
 fn rule(walk: &mut Walk, item: &Field<'_>) -> Option<Rule> {
     let errors = walk.errors.len();
     let fields = walk.fields(item, &fields::RULE)?;
-    let name = walk.require(&fields, "name", "careful-start").and_then(|field| walk.read(&field, RuleName::parse));
+    let name =
+        walk.require(&fields, "name", "careful-start").and_then(|field| walk.read(&field, RuleName::parse));
     if walk.errors.len() == errors && DEMANDS.iter().all(|demand| fields.get(demand).is_none()) {
         let hint = format!("add one of {}", DEMANDS.join(", "));
         walk.error_with_hint(&item.key(), "the rule demands nothing", hint);
     }
-    let packs = fields.get("packs").map(|field| list(walk, &field, MOST_PATTERNS, pattern)).unwrap_or_default();
+    let packs =
+        fields.get("packs").map(|field| list(walk, &field, MOST_PATTERNS, pattern)).unwrap_or_default();
     let labels = fields.get("labels").map(|field| walk.labels(&field)).unwrap_or_default();
     let max_first_weight = fields.get("maxFirstWeight").and_then(|field| positive_weight(walk, &field));
     let except_segments = fields.get("exceptSegments").map(|field| {
@@ -153,7 +159,8 @@ fn required_gate(walk: &mut Walk, item: &Field<'_>) -> Option<RequiredGate> {
     };
     let comparison = fields.get("comparison").and_then(|field| walk.choice(&field, &COMPARISONS));
     let rule = gate_rule(walk, &fields, Some(&known), comparison)?;
-    let rule = RequiredRule { rule, shown: rule_text(&known, &rule), example: example(&metric, &fields, &parts) };
+    let rule =
+        RequiredRule { rule, shown: rule_text(&known, &rule), example: example(&metric, &fields, &parts) };
     Some(RequiredGate { metric, rule: Some(rule) })
 }
 

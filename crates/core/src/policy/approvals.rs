@@ -68,14 +68,22 @@ pub(super) fn check(rule: &Rule, plan: &Plan, violations: &mut Vec<Violation>) {
 }
 
 /// Refuses the approval of somebody who has to do with what is approved.
-pub(super) fn own(plan: &Plan, rollout: &Rollout, applied_by: Option<&Actor>, actor: &Actor) -> Option<Violation> {
+pub(super) fn own(
+    plan: &Plan,
+    rollout: &Rollout,
+    applied_by: Option<&Actor>,
+    actor: &Actor,
+) -> Option<Violation> {
     let rule = plan.imposed.approving.by_others.clone()?;
     let started = is_one(&rollout.started_by, rollout.started_with.as_deref(), actor);
     let applied = applied_by.is_some_and(|applied_by| is_one(applied_by, None, actor));
     (started || applied).then(|| Violation {
         rule,
         path: String::new(),
-        message: format!("{actor} applied version {} or started its rollout, and nobody approves their own", rollout.canary),
+        message: format!(
+            "{actor} applied version {} or started its rollout, and nobody approves their own",
+            rollout.canary
+        ),
         hint: "ask somebody else, with a key of their own, to approve it".to_owned(),
     })
 }
@@ -93,7 +101,10 @@ pub(super) fn missing(plan: &Plan, active: &Active, all: bool) -> Option<Violati
     Some(Violation {
         rule,
         path: String::new(),
-        message: format!("step {} needs {count} approval{s} by others before it ends, and has {given}", step + 1),
+        message: format!(
+            "step {} needs {count} approval{s} by others before it ends, and has {given}",
+            step + 1
+        ),
         hint: "`serin approve` gives one; a rollout that reaches the step waits for it".to_owned(),
     })
 }
@@ -101,5 +112,6 @@ pub(super) fn missing(plan: &Plan, active: &Active, all: bool) -> Option<Violati
 /// Whether two actors may be one person: they share a name, or a key.
 pub(crate) fn is_one(one: &Actor, key: Option<&str>, other: &Actor) -> bool {
     let with = other.origin().key;
-    one.names().any(|name| other.names().any(|theirs| theirs == name)) || (key.is_some() && key == with.as_deref())
+    one.names().any(|name| other.names().any(|theirs| theirs == name))
+        || (key.is_some() && key == with.as_deref())
 }

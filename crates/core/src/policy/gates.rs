@@ -48,7 +48,8 @@ impl RequiredGate {
         let metric = &self.metric;
         let gates = || plan.analysis.gates.iter().enumerate().filter(|(_, gate)| gate.metric.name == *metric);
         let measured = || gates().filter(|(_, gate)| self.may_measure(gate));
-        let is_strict = |gate: &Gate| self.rule.as_ref().is_none_or(|asked| is_as_strict(gate.rule, asked.rule));
+        let is_strict =
+            |gate: &Gate| self.rule.as_ref().is_none_or(|asked| is_as_strict(gate.rule, asked.rule));
         if measured().any(|(_, gate)| is_strict(gate)) {
             return None;
         }
@@ -101,7 +102,8 @@ fn is_as_strict(given: GateRule, asked: GateRule) -> bool {
         ) => {
             let same_side = given.low_is_bad() == asked.low_is_bad();
             // The given limit itself must lie on the right side, or be left out by the given comparison.
-            let inside = if asked.low_is_bad() { given_limit > asked_limit } else { given_limit < asked_limit };
+            let inside =
+                if asked.low_is_bad() { given_limit > asked_limit } else { given_limit < asked_limit };
             let at_limit = given_limit == asked_limit;
             same_side && (inside || (at_limit && (given == asked || !given.holds(given_limit, given_limit))))
         }

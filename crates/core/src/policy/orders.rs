@@ -50,7 +50,8 @@ impl Policy {
             }
             (Command::Promote, Some((_, active))) => {
                 let completes = usize::from(active.step) + 1 >= plan.steps.len();
-                let mut violations: Vec<Violation> = approvals::missing(plan, active, false).into_iter().collect();
+                let mut violations: Vec<Violation> =
+                    approvals::missing(plan, active, false).into_iter().collect();
                 if completes {
                     violations.extend(self.fully(plan, who, ""));
                 }
@@ -80,8 +81,10 @@ impl Policy {
                 return None;
             }
             let Who { actor, role, .. } = who;
-            let message =
-                format!("{actor} has the role {role}, and only {} may make a version stable at once", promoters.words());
+            let message = format!(
+                "{actor} has the role {role}, and only {} may make a version stable at once",
+                promoters.words()
+            );
             Some(rule.violation(path, message, "let it pass its steps, or ask one of them"))
         };
         self.rules_for(plan).filter_map(refusing).collect()

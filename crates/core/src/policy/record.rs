@@ -58,7 +58,11 @@ pub fn note(fact: &mut AuditFact, policy: &Policy) {
     let Some(digest) = policy.digest() else { return };
     let begins = matches!(
         fact.action,
-        Action::VersionPublished | Action::PlanReplaced | Action::RolloutStarted | Action::Promoted | Action::Approved
+        Action::VersionPublished
+            | Action::PlanReplaced
+            | Action::RolloutStarted
+            | Action::Promoted
+            | Action::Approved
     );
     if begins && let Some(evidence) = fact.evidence.as_object_mut() {
         evidence.insert("policy".to_owned(), json!(digest));
@@ -80,7 +84,8 @@ impl Override<'_> {
     }
 
     fn kept(&self, at: Timestamp) -> Overridden {
-        let mut rules: Vec<RuleName> = self.violations.iter().map(|violation| violation.rule.clone()).collect();
+        let mut rules: Vec<RuleName> =
+            self.violations.iter().map(|violation| violation.rule.clone()).collect();
         rules.dedup();
         Overridden { at, actor: self.actor.clone(), reason: self.reason.to_owned(), rules }
     }

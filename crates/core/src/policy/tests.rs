@@ -87,7 +87,9 @@ fn required_gates_are_there_and_at_least_as_strict() {
     let good = "{name: success_rate, threshold: 50%, comparison: '>='}, {name: latency_p99, threshold: 4000ms, comparison: '<'}, \
                 {name: error_rate, compareTo: stable, maxRegression: 1pp}";
     assert_eq!(with(good), "");
-    insta::assert_snapshot!(with("{name: latency_p99, threshold: 5s, comparison: '<='}, {name: error_rate, compareTo: stable, maxRegression: 10%}"));
+    insta::assert_snapshot!(with(
+        "{name: latency_p99, threshold: 5s, comparison: '<='}, {name: error_rate, compareTo: stable, maxRegression: 10%}"
+    ));
 }
 
 #[test]
@@ -112,9 +114,10 @@ fn whatever_passes_the_stricter_gate_passes_the_required_one() {
                     panic!("a threshold")
                 };
                 // A hundredth of a percent is fine enough to tell limits of whole percents apart.
-                let implied = (0..=10_000).map(|bp| f64::from(bp) / 10_000.0).chain([at, limit]).all(|value| {
-                    !comparison.holds(value, limit) || asks.holds(value, at)
-                });
+                let implied = (0..=10_000)
+                    .map(|bp| f64::from(bp) / 10_000.0)
+                    .chain([at, limit])
+                    .all(|value| !comparison.holds(value, limit) || asks.holds(value, at));
                 assert_eq!(kept, implied, "asked {asked} 50%, given {given} {limit}");
             }
         }
@@ -135,7 +138,8 @@ fn a_required_gate_of_the_catalogue_is_measured_by_serin_and_an_immediate_rollou
 
 #[test]
 fn a_rule_is_for_the_packs_that_it_names_with_all_of_its_labels() {
-    let rules = policy("[{name: r, packs: ['support-*', billing], labels: {tier: critical}, maxFirstWeight: 1}]");
+    let rules =
+        policy("[{name: r, packs: ['support-*', billing], labels: {tier: critical}, maxFirstWeight: 1}]");
     let is_for = |metadata: &str| !rules.violations(&plan_of(metadata, "{}")).is_empty();
     assert!(is_for("{name: support-mail, labels: {tier: critical, team: a}}"));
     assert!(is_for("{name: billing, labels: {tier: critical}}"));
@@ -156,13 +160,17 @@ fn another_policy_has_another_digest_and_none_has_none() {
 
 #[test]
 fn everything_that_is_wrong_with_a_policy_is_told_with_its_place() {
-    insta::assert_snapshot!(refused("- name: a b\n  maxFirstWeight: 0\n- name: empty\n- {name: r, maxFirstWeigt: 5}\n- {name: s, exceptSegments: [a], requiredGates: [sucess_rate, {name: order_placed, threshold: 5%, comparison: '>='}, {name: latency_p99, threshold: 3s}]}\n- {name: s, maxFirstWeight: 5%, packs: [], labels: all}\n- {name: s, maxFirstWeight: 5%, packs: ['Support']}\n"));
+    insta::assert_snapshot!(refused(
+        "- name: a b\n  maxFirstWeight: 0\n- name: empty\n- {name: r, maxFirstWeigt: 5}\n- {name: s, exceptSegments: [a], requiredGates: [sucess_rate, {name: order_placed, threshold: 5%, comparison: '>='}, {name: latency_p99, threshold: 3s}]}\n- {name: s, maxFirstWeight: 5%, packs: [], labels: all}\n- {name: s, maxFirstWeight: 5%, packs: ['Support']}\n"
+    ));
     insta::assert_snapshot!(refused("name: r"));
 }
 
 #[test]
 fn what_is_wrong_with_approvals_and_promoters_is_told() {
-    insta::assert_snapshot!(refused("- {name: a, approvals: {count: 0, before: 0}}\n- {name: b, approvals: yes}\n- {name: c, promoteFully: {}}\n- {name: d, promoteFully: {roles: [viewer, admn], keys: []}}\n"));
+    insta::assert_snapshot!(refused(
+        "- {name: a, approvals: {count: 0, before: 0}}\n- {name: b, approvals: yes}\n- {name: c, promoteFully: {}}\n- {name: d, promoteFully: {roles: [viewer, admn], keys: []}}\n"
+    ));
 }
 
 #[test]

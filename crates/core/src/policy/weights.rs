@@ -11,7 +11,9 @@ pub(super) fn check(rule: &Rule, plan: &Plan, violations: &mut Vec<Violation>) {
     match plan.strategy {
         Strategy::Immediate => violations.push(rule.violation(
             format!("{ROLLOUT}.strategy"),
-            format!("the first weight of `strategy: immediate` is 100%, above the {most} that the policy allows"),
+            format!(
+                "the first weight of `strategy: immediate` is 100%, above the {most} that the policy allows"
+            ),
             format!("use `strategy: canary` with a `canaryWeight` of at most {most}"),
         )),
         Strategy::Canary => {

@@ -31,7 +31,9 @@ pub(super) fn reason_to_override<'r>(
     asker.needs(Permission::OverridePolicy)?;
     if reason.is_empty() {
         let detail = "setting rules of the policy aside needs a reason, which goes to the audit log";
-        return Err(ApiError::bad_request("reason-missing", detail).hint("say why, as with `--override-policy`"));
+        return Err(
+            ApiError::bad_request("reason-missing", detail).hint("say why, as with `--override-policy`")
+        );
     }
     if reason.chars().count() > LONGEST_REASON {
         let detail = format!("the reason has more than {LONGEST_REASON} characters");

@@ -193,9 +193,7 @@ impl Control {
                 continue;
             }
             let recorded = match entry.still_concerns(&managed.state) {
-                Ok(()) => {
-                    self.carry_out(&mut managed, Ordered::rollback(&entry), entry.at).await
-                }
+                Ok(()) => self.carry_out(&mut managed, Ordered::rollback(&entry), entry.at).await,
                 Err(over) => Err(over.into()),
             };
             match recorded {

@@ -20,7 +20,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Policy {
         }
         Err(problems) => {
             for problem in problems.list() {
-                let place = reader.place(serin_core::manifest::At { line: problem.line, column: problem.column });
+                let place =
+                    reader.place(serin_core::manifest::At { line: problem.line, column: problem.column });
                 reader.problem(&place, &problem.path, &problem.message, problem.hint.as_deref());
             }
             Policy::NONE

@@ -77,7 +77,11 @@ async fn each_use_of_an_override_is_recorded_with_rules_actor_and_reason_and_sho
     let app = with_stable().await;
     let started = override_with(&app, "the fix cannot wait", &manifest("2.0.0", 50, true)).await;
     assert_eq!(started.status, 200, "{}", started.text());
-    assert!(started.json()["warnings"].to_string().contains("careful-start is set aside"), "{}", started.text());
+    assert!(
+        started.json()["warnings"].to_string().contains("careful-start is set aside"),
+        "{}",
+        started.text()
+    );
     let shown = pack(&app).await.rollout.unwrap().overridden;
     assert_eq!((shown[0].actor.as_str(), shown[0].reason.as_str()), ("ana", "the fix cannot wait"));
     assert_eq!(shown[0].rules, ["careful-start"]);
@@ -161,12 +165,20 @@ async fn nobody_approves_what_they_applied_and_another_key_does() {
     let own = order_with(&app, &ana, "approve", &json!({"reason": "looks good"})).await;
     insta::assert_snapshot!("own_approval", own.shown());
     let past = order_with(&app, &jo, "promote", &json!({"reason": "go on"})).await;
-    assert_eq!((past.status, &past.json()["problems"][0]["rule"]), (403, &json!("two-eyes")), "{}", past.text());
+    assert_eq!(
+        (past.status, &past.json()["problems"][0]["rule"]),
+        (403, &json!("two-eyes")),
+        "{}",
+        past.text()
+    );
 
     let approved = order_with(&app, &jo, "approve", &json!({"reason": "read ten samples"})).await;
     assert_eq!(approved.status, 200, "{}", approved.text());
     let progress = pack(&app).await.rollout.unwrap().progress.unwrap();
-    assert_eq!((progress.approved, progress.approvals_needed, progress.approved_by), (true, 1, vec!["jo".to_owned()]));
+    assert_eq!(
+        (progress.approved, progress.approvals_needed, progress.approved_by),
+        (true, 1, vec!["jo".to_owned()])
+    );
     assert_eq!(order_with(&app, &jo, "promote", &json!({"reason": "go on"})).await.status, 200);
 }
 
@@ -182,7 +194,12 @@ async fn promote_fully_is_refused_by_the_name_of_the_rule_to_whoever_it_does_not
     insta::assert_snapshot!("promote_fully", order_with(&app, &jo, "promote", &full).await.shown());
     let overriding = json!({"reason": "sure", "full": true, "override_policy": "it is late"});
     let refused = order_with(&app, &jo, "promote", &overriding).await;
-    assert_eq!((refused.status, &refused.json()["type"]), (403, &json!("urn:serin:problem:not-permitted")), "{}", refused.text());
+    assert_eq!(
+        (refused.status, &refused.json()["type"]),
+        (403, &json!("urn:serin:problem:not-permitted")),
+        "{}",
+        refused.text()
+    );
     assert_eq!(order_with(&app, &bot, "promote", &full).await.status, 200);
     assert_eq!(pack(&app).await.stable, "2.0.0");
 }
@@ -209,7 +226,13 @@ async fn an_immediate_rollout_and_a_retry_are_held_against_the_rules_too() {
     assert_eq!(app.apply(&quick("1.0.0")).await.status, 200);
     let immediate = quick("2.0.0").replace("\"rollout\":{", "\"rollout\":{\"strategy\":\"immediate\",");
     let refused = with_key(&app, &eng, "PUT", "/api/v1/packs", &immediate).await;
-    let rules: Vec<Value> = refused.json()["problems"].as_array().unwrap().iter().map(|p| p["rule"].clone()).collect();
-    assert_eq!((refused.status, rules), (422, vec![json!("two-eyes"), json!("release")]), "{}", refused.text());
+    let rules: Vec<Value> =
+        refused.json()["problems"].as_array().unwrap().iter().map(|p| p["rule"].clone()).collect();
+    assert_eq!(
+        (refused.status, rules),
+        (422, vec![json!("two-eyes"), json!("release")]),
+        "{}",
+        refused.text()
+    );
     assert_eq!(pack(&app).await.stable, "1.0.0");
 }

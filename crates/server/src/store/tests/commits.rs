@@ -138,14 +138,21 @@ async fn a_rollout_keeps_the_manifest_it_started_with(world: World) {
         reason: "slower".to_owned(),
         evidence: serde_json::json!({}),
     };
-    let kept = world.store.replace_plan(&pack(), &version("2.0.0"), "slower", "other", std::slice::from_ref(&fact)).await.unwrap();
+    let kept = world
+        .store
+        .replace_plan(&pack(), &version("2.0.0"), "slower", "other", std::slice::from_ref(&fact))
+        .await
+        .unwrap();
     assert_eq!(kept[0].action, "plan_replaced");
     let stored = world.store.version(&pack(), &version("2.0.0")).await.unwrap().unwrap();
     assert_eq!((stored.manifest.as_str(), stored.plan_digest.as_str()), ("slower", "other"));
     assert_eq!(world.store.rollout(&rollout()).await.unwrap().unwrap().manifest, manifest("2.0.0"));
 
     let tail = world.store.audit_tail().await.unwrap();
-    let missing = world.store.replace_plan(&pack(), &version("9.0.0"), "slower", "other", std::slice::from_ref(&fact)).await;
+    let missing = world
+        .store
+        .replace_plan(&pack(), &version("9.0.0"), "slower", "other", std::slice::from_ref(&fact))
+        .await;
     assert!(matches!(missing, Err(StoreError::Missing { .. })), "{missing:?}");
     assert_eq!(world.store.audit_tail().await.unwrap(), tail);
 }
