@@ -139,6 +139,9 @@ export const tests = {
         assert.deepEqual(await faults(page), []);
         await first.getByRole("link", { name: "Conversations of staff" }).click();
         await count(page, staff.sessions.stable, staff.sessions.canary);
+        // One weight would say that nobody gets it.
+        await page.goto(`${base}/`);
+        await page.getByRole("article", { name: PACK, exact: true }).getByText("staff 50%").first().waitFor();
         await close(page);
     },
 

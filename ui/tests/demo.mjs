@@ -210,6 +210,8 @@ export const tests = {
         const page = await open(`${base}/packs/hostile/versions`);
         await button(page, "Show the difference").click();
         await page.getByRole("heading", { name: "Parameters", exact: true }).waitFor();
+        const changed = await page.getByRole("region", { name: "Parameters" }).locator("del, ins").allTextContents();
+        assert.deepEqual(changed, ["[removed: 0.5]", "[added: 0.9]"], "nobody reads a part of a number");
         const [put] = await page.locator("article ins").allTextContents();
         assert.ok(put.includes("<img src=x onerror="), put);
         assert.ok((await page.locator("article").first().textContent()).includes("Answer kindly"));
