@@ -207,7 +207,7 @@ async fn proven(args: &CheckArgs, many: Many, scenarios: &[String]) -> anyhow::R
         plan: None,
     };
     let has_errors = report.problems.iter().any(|problem| problem.severity == Severity::Error);
-    let Some(loaded) = loaded else {
+    let Some(mut loaded) = loaded else {
         if !has_errors {
             return Err(Told::new(format!("{} is a pack file and no manifest", args.file.display()))
                 .hint("name the manifest whose `spec.source.file` points to it")
@@ -221,7 +221,9 @@ async fn proven(args: &CheckArgs, many: Many, scenarios: &[String]) -> anyhow::R
     };
     report.pack = Some(loaded.plan.pack.to_string());
     report.version = Some(loaded.plan.version.to_string());
-    report.problems.extend(loaded.against(&args.against.policy().await?));
+    let policy = args.against.policy().await?;
+    report.problems.extend(loaded.against(&policy));
+    policy.impose(&mut loaded.plan);
     if let Some(stable) = args.against.stable(&loaded).await? {
         report.problems.extend(loaded.beside(&stable));
     }

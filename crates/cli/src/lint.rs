@@ -1,6 +1,6 @@
 //! `serin lint`: looks manifests and packs over, without a server unless one is asked about stable.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serin_core::forecast::Forecast;
@@ -83,13 +83,20 @@ impl AgainstArgs {
     /// [`Told`] when it cannot be read.
     pub(crate) async fn policy(&self) -> Result<Policy, Told> {
         match &self.settings {
-            Some(path) => policy_of(&read_text(path)?).map_err(|message| {
-                Told::new(format!("could not read the policy of {}: {message}", path.display()))
-            }),
+            Some(path) => policy_in(path),
             None if self.against_server => Client::new(&self.server)?.policy().await,
             None => Ok(Policy::NONE),
         }
     }
+}
+
+/// The policy of a settings file.
+///
+/// # Errors
+/// [`Told`] with everything that is wrong with it.
+pub(crate) fn policy_in(path: &Path) -> Result<Policy, Told> {
+    policy_of(&read_text(path)?)
+        .map_err(|message| Told::new(format!("could not read the policy of {}: {message}", path.display())))
 }
 
 /// What was found, as data.

@@ -73,7 +73,9 @@ impl Loaded {
     /// An error of the server about what was sent, with the places of what was written.
     pub(crate) fn placed(&self, mut told: Told) -> Told {
         let source = self.text.source();
-        for detail in told.details.iter_mut().filter(|detail| detail.rule.is_some()) {
+        for detail in
+            told.details.iter_mut().filter(|detail| detail.rule.is_some() && !detail.path.is_empty())
+        {
             let at = source.place_of(&detail.path);
             let hint = detail.hint.as_deref();
             let placed = source.detail(detail.severity, &detail.path, at, &detail.message, hint);

@@ -12,6 +12,7 @@ use serin_core::plan::{Plan, StepPhase};
 use serin_core::units::HoldFor;
 
 use crate::api::ServerArgs;
+use crate::lint::policy_in;
 use crate::manifest_file::load;
 use crate::status_view::{paragraph, percent, thousands};
 use crate::terminal::{Cell, GOOD, LOOK, OutputFlag, QUIET, STRONG, Table, bar, paint};
@@ -36,6 +37,9 @@ pub(crate) struct PlanArgs {
     /// no traffic
     #[arg(long, value_name = "TIME", value_parser = moment)]
     from: Option<Timestamp>,
+    /// Settings of the server, for the freezes and approvals of its policy
+    #[arg(long, env = "SERIN_SETTINGS", value_name = "FILE")]
+    settings: Option<PathBuf>,
     #[command(flatten)]
     traffic: TrafficArgs,
     #[command(flatten)]
@@ -70,7 +74,10 @@ struct AtTraffic {
 
 /// Forecasts the rollout of a manifest.
 pub(crate) async fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
-    let loaded = load(&args.file)?;
+    let mut loaded = load(&args.file)?;
+    if let Some(path) = &args.settings {
+        policy_in(path)?.impose(&mut loaded.plan);
+    }
     let plan = &loaded.plan;
     let given = args.traffic.given(plan)?;
     let at_traffic = match (given, args.from) {

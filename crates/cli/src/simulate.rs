@@ -429,6 +429,7 @@ fn words(cause: HoldCause) -> &'static str {
         HoldCause::Deadline => "the deadline",
         HoldCause::Unobserved => "a gap in watching",
         HoldCause::ForcedStable => "the force-stable file",
+        HoldCause::Frozen => "a freeze",
         HoldCause::Alert => "an alert",
     }
 }

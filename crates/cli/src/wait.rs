@@ -57,7 +57,8 @@ fn needs_person(rollout: &RolloutView) -> bool {
         | HoldCause::ProviderUnreachable
         | HoldCause::NoBaseline
         | HoldCause::Unobserved
-        | HoldCause::Alert => false,
+        | HoldCause::Alert
+        | HoldCause::Frozen => false,
     })
 }
 

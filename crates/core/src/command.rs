@@ -214,6 +214,7 @@ pub fn command(
             let degraded: Vec<MetricName> =
                 active.last_check.iter().flat_map(|check| check.degraded.iter().cloned()).collect();
             let state = draft.active();
+            state.frozen = state.frozen_until(now);
             state.holds.retain(|cause, _| cause.is_by_person());
             state.waived.extend(degraded);
             let segments = active.last_check.iter().flat_map(|check| check.degraded_segments.iter().cloned());
@@ -308,6 +309,23 @@ pub(crate) fn clear_alert_hold(draft: &mut Draft, alerts: &[Alert], now: Timesta
 /// Clears a hold; the step clock runs again when it was the last one.
 pub(crate) fn clear_hold(draft: &mut Draft, cause: HoldCause, reason: &str, actor: &Actor, now: Timestamp) {
     let active = draft.active();
+    active.frozen = match cause {
+        HoldCause::Frozen => active.frozen_until(now),
+        HoldCause::Paused
+        | HoldCause::AtRisk
+        | HoldCause::NoData
+        | HoldCause::Unproven
+        | HoldCause::StableFails
+        | HoldCause::Degraded
+        | HoldCause::SampleRatio
+        | HoldCause::ProviderUnreachable
+        | HoldCause::ApprovalDue
+        | HoldCause::NoBaseline
+        | HoldCause::Deadline
+        | HoldCause::Unobserved
+        | HoldCause::Alert
+        | HoldCause::ForcedStable => active.frozen,
+    };
     active.holds.remove(&cause);
     if active.holds.is_empty() {
         active.clock = active.clock.resumed(now);

@@ -254,6 +254,8 @@ impl Draft {
                 baseline: None,
                 approved: false,
                 approvals: Vec::new(),
+                frozen: HoldFor::ZERO,
+                frozen_before_step: HoldFor::ZERO,
                 waived: Default::default(),
                 waived_segments: Default::default(),
                 guard_tripped: Default::default(),
@@ -295,6 +297,7 @@ impl Draft {
         active.cohorts = cohorts;
         active.approved = false;
         active.approvals = Vec::new();
+        active.frozen_before_step = active.frozen_until(now);
         if let Some(rollout) = self.pack.rollout.as_mut() {
             rollout.spans.push(Span { from: now, step, weights });
         }

@@ -399,6 +399,8 @@ pub enum OnRevert {
 
 /// A step that is longer is cut into parts, so that evidence can start inside it.
 const SLICE: HoldFor = HoldFor::from_hours(1);
+/// Windows and freezes are brought together so often at most: a month of days has fewer.
+const MOST_LOOKS: usize = 64;
 /// No step is cut into more parts.
 const MOST_SLICES: u64 = 24;
 
@@ -437,11 +439,26 @@ impl Plan {
         }
     }
 
-    /// The earliest time from `from` on at which a step may start: inside the best windows, where it asks for them.
+    /// The earliest time from `from` on at which a step may start: inside the best windows, where it asks for them,
+    /// and outside of every freeze of the policy.
     ///
     /// # Panics
     /// When `step` is not a step of this plan.
     pub fn may_start_at(&self, step: usize, from: Timestamp) -> Timestamp {
+        let mut at = from;
+        for _ in 0..MOST_LOOKS {
+            let open = self.window_from(step, at);
+            match self.imposed.thaws_at(open) {
+                Some(thaw) if thaw == open => return open,
+                Some(thaw) => at = thaw,
+                None => return Timestamp::MAX,
+            }
+        }
+        Timestamp::MAX
+    }
+
+    /// The earliest time from `from` on at which the schedule lets a step start.
+    fn window_from(&self, step: usize, from: Timestamp) -> Timestamp {
         match (&self.steps[step].weight, &self.schedule) {
             (StepWeight::RampInBestWindow(_), Some(schedule)) => schedule.best_from(from),
             (

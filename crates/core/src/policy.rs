@@ -6,6 +6,7 @@
 //! **Invariant:** no rule stands in the way of going back to stable.
 
 mod approvals;
+mod freeze;
 mod gates;
 mod orders;
 mod record;
@@ -26,6 +27,8 @@ use crate::weight::Weight;
 
 pub(crate) use self::approvals::is_one;
 pub use self::approvals::{Approvals, Approving};
+pub(crate) use self::freeze::word as day_word;
+pub use self::freeze::{Freeze, FreezeWindow, Frozen};
 pub use self::gates::{RequiredGate, RequiredRule};
 pub use self::orders::{Promoters, Who};
 pub use self::record::{Overridden, Override, note, record};
@@ -57,6 +60,8 @@ pub struct Rule {
     pub approvals: Option<Approvals>,
     /// Who may make a version stable for everyone at once; nothing where every promoter may.
     pub promote_fully: Option<Promoters>,
+    /// Times in which nothing advances.
+    pub freeze: Vec<FreezeWindow>,
 }
 
 /// What a policy adds to the plan of a rollout.
@@ -64,6 +69,8 @@ pub struct Rule {
 pub struct Imposed {
     /// Who lets it go on.
     pub approving: Approving,
+    /// When nothing advances.
+    pub freezes: Vec<Freeze>,
 }
 
 /// The name of a rule: 1 to 63 letters, digits, `-` or `_`.
@@ -137,6 +144,9 @@ impl Policy {
         let rules: Vec<&Rule> = self.rules_for(plan).collect();
         for rule in rules {
             approvals::impose(rule, plan);
+            if !rule.freeze.is_empty() {
+                plan.imposed.freezes.push(Freeze { rule: rule.name.clone(), windows: rule.freeze.clone() });
+            }
         }
     }
 }

@@ -15,7 +15,10 @@ pub fn remind(pack: &PackState, after: HoldFor, now: Timestamp) -> Option<Transi
     let lasting: Vec<HoldCause> = active
         .holds
         .iter()
-        .filter(|(_, hold)| !hold.reminded && HoldFor::between(hold.since, now) >= after)
+        // A freeze says when it ends.
+        .filter(|(cause, hold)| {
+            **cause != HoldCause::Frozen && !hold.reminded && HoldFor::between(hold.since, now) >= after
+        })
         .map(|(cause, _)| *cause)
         .collect();
     if lasting.is_empty() {

@@ -24,6 +24,7 @@ use crate::metric::MetricName;
 use crate::plan::Plan;
 use crate::rollout::{Active, CheckOutcome, CheckSummary, Rollout, StepClock};
 use crate::routing::Variant;
+use crate::units::HoldFor;
 use crate::weight::Weight;
 
 /// What was stamped on the sessions of a cell.
@@ -327,6 +328,8 @@ fn repeated(
         baseline,
         approved: false,
         approvals: Vec::new(),
+        frozen: HoldFor::ZERO,
+        frozen_before_step: HoldFor::ZERO,
         waived: seen.waived.clone(),
         waived_segments: seen.waived_segments.clone(),
         guard_tripped: seen.guard_tripped.clone(),

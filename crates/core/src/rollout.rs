@@ -116,6 +116,12 @@ pub struct Active {
     pub waived_segments: BTreeSet<SegmentName>,
     /// Voluntary metrics whose response rates were once found to differ.
     pub guard_tripped: BTreeSet<MetricName>,
+    /// How long the rollout was frozen by policy, as far as that is over.
+    #[serde(default, skip_serializing_if = "HoldFor::is_zero")]
+    pub frozen: HoldFor,
+    /// How much of it lies before the step.
+    #[serde(default, skip_serializing_if = "HoldFor::is_zero")]
+    pub frozen_before_step: HoldFor,
     /// The last point in time that was committed.
     pub last_at: Timestamp,
 }
@@ -207,6 +213,8 @@ pub enum HoldCause {
     ForcedStable,
     /// An alert of another system fires.
     Alert,
+    /// A rule of the policy freezes everything for a while.
+    Frozen,
 }
 
 impl HoldCause {
@@ -226,7 +234,8 @@ impl HoldCause {
             | Self::Deadline
             | Self::Unobserved
             | Self::ForcedStable
-            | Self::Alert => false,
+            | Self::Alert
+            | Self::Frozen => false,
         }
     }
 
@@ -244,7 +253,8 @@ impl HoldCause {
             | Self::Deadline
             | Self::Unobserved
             | Self::ForcedStable
-            | Self::Alert => false,
+            | Self::Alert
+            | Self::Frozen => false,
         }
     }
 
@@ -264,6 +274,7 @@ impl HoldCause {
             Self::Deadline => "serin promote or serin rollback",
             Self::Unobserved => "one fresh check",
             Self::ForcedStable => "removing the force-stable file",
+            Self::Frozen => "the end of the freeze, or serin promote --override-policy",
             Self::Alert => {
                 "the alert being resolved or no longer repeated; serin promote passes it for one step"
             }
@@ -287,6 +298,7 @@ impl fmt::Display for HoldCause {
             Self::Deadline => "deadline passed",
             Self::Unobserved => "unobserved",
             Self::ForcedStable => "forced to stable",
+            Self::Frozen => "frozen by policy",
             Self::Alert => "alert",
         })
     }
@@ -501,7 +513,13 @@ impl Active {
     /// When the current step may end at the earliest, as long as no hold is set.
     pub fn step_ends_at(&self, plan: &Plan) -> Option<Timestamp> {
         let hold = plan.steps[usize::from(self.step)].hold;
-        self.clock.running_since.map(|since| hold.minus(self.clock.accrued).after(since))
+        self.clock.running_since.map(|since| plan.imposed.after(since, hold.minus(self.clock.accrued)))
+    }
+
+    /// How long the rollout was frozen by policy up to a point in time: no deadline counts that.
+    pub fn frozen_until(&self, now: Timestamp) -> HoldFor {
+        let lasting = self.holds.get(&HoldCause::Frozen).map(|hold| HoldFor::between(hold.since, now));
+        self.frozen.plus(lasting.unwrap_or_default())
     }
 
     /// Whether the hold time of the current step has passed.

@@ -106,7 +106,7 @@ impl Window {
 
     /// Every time around `near` at which the window may open or close: its own minutes, and the clock
     /// changes of its zone, which may skip or repeat them.
-    fn borders(&self, near: Timestamp) -> Vec<Timestamp> {
+    pub(crate) fn borders(&self, near: Timestamp) -> Vec<Timestamp> {
         let Ok(zone) = TimeZone::get(&self.zone) else { return Vec::new() };
         let today = near.to_zoned(zone.clone()).date();
         let mut times = Vec::new();

@@ -71,18 +71,32 @@ pub fn next_due(pack: &PackState, plan: &Plan) -> Option<Timestamp> {
     let step_end = next_step_at(plan, active);
     // A step whose time has passed waits for a check, not for the clock.
     let step_end = step_end.filter(|end| *end > active.last_at);
-    [Some(check), window, step_end].into_iter().flatten().min()
+    // A rollout that begins or moves on in a freeze is held at once.
+    let is_held = active.holds.contains_key(&HoldCause::Frozen);
+    let freeze = match plan.imposed.is_frozen(active.last_at) == is_held {
+        true => plan.imposed.next_change(active.last_at),
+        false => Some(active.last_at),
+    };
+    [Some(check), window, step_end, freeze].into_iter().flatten().min()
 }
 
 /// When the next step may start at the earliest: the current one's time has passed, and a window that the next
-/// one asks for is open; nothing on hold.
+/// one asks for is open; nothing on hold, unless it is a freeze alone, which ends by itself.
 pub fn next_step_at(plan: &Plan, active: &Active) -> Option<Timestamp> {
-    if !active.holds.is_empty() {
-        return None;
-    }
-    let end = active.step_ends_at(plan)?;
+    let only_frozen =
+        !active.holds.is_empty() && active.holds.keys().all(|cause| *cause == HoldCause::Frozen);
+    let end = match (active.step_ends_at(plan), plan.imposed.thaws_at(active.last_at)) {
+        (Some(end), _) if active.holds.is_empty() => end,
+        // What remains of the step runs on when the freeze is over.
+        (None, Some(thaw)) if only_frozen => {
+            plan.imposed.after(thaw, step(plan, active).hold.minus(active.clock.accrued))
+        }
+        (Some(_) | None, Some(_) | None) => return None,
+    };
     let next = usize::from(active.step) + 1;
-    Some(if next < plan.steps.len() { plan.may_start_at(next, end.max(active.last_at)) } else { end })
+    let at = if next < plan.steps.len() { plan.may_start_at(next, end.max(active.last_at)) } else { end };
+    // A freeze without an end lets nothing start.
+    (at < Timestamp::MAX).then_some(at)
 }
 
 /// Decides what happens now; `evidence` is what was seen up to now.
@@ -251,7 +265,8 @@ fn rule_holds(
     if evidence.forced_stable {
         wanted.insert(HoldCause::ForcedStable, "the force-stable file names this pack".to_owned());
     }
-    if HoldFor::between(rollout.started_at, now) > plan.progress.deadline {
+    let frozen = active.frozen_until(now);
+    if HoldFor::between(rollout.started_at, now).minus(frozen) > plan.progress.deadline {
         wanted
             .insert(HoldCause::Deadline, format!("the rollout takes longer than {}", plan.progress.deadline));
     }
@@ -269,11 +284,11 @@ fn rule_holds(
             }
         }
     }
-    let planned_end = step(plan, active).hold.after(active.entered_at);
-    let waited = HoldFor::between(active.entered_at, now);
+    let frozen_in_step = frozen.minus(active.frozen_before_step);
+    let waited = HoldFor::between(active.entered_at, now).minus(frozen_in_step);
     if let Some(longest) = plan.progress.max_hold
         && waited > longest
-        && now > planned_end
+        && waited > step(plan, active).hold
         && !wanted.is_empty()
     {
         // A person has to decide now; the hold goes with what the step waits for.
@@ -289,6 +304,9 @@ fn rule_holds(
         if active.waits_for_approval(plan) {
             wanted.insert(HoldCause::ApprovalDue, approval_due(plan, active));
         }
+    }
+    if let Some(frozen) = plan.imposed.frozen_at(now) {
+        wanted.insert(HoldCause::Frozen, frozen.to_string());
     }
     wanted
 }

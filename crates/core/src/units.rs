@@ -119,6 +119,11 @@ impl HoldFor {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// Whether it is nothing.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+
     /// The time from `start` to `end`, or nothing when `end` lies before `start`.
     pub fn between(start: Timestamp, end: Timestamp) -> Self {
         let ms = end.as_millisecond().saturating_sub(start.as_millisecond());

@@ -165,6 +165,8 @@ impl Watch {
             baseline: rollout.baseline().cloned(),
             approved: false,
             approvals: Vec::new(),
+            frozen: HoldFor::ZERO,
+            frozen_before_step: HoldFor::ZERO,
             waived: Default::default(),
             waived_segments: Default::default(),
             guard_tripped: Default::default(),

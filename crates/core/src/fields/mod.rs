@@ -11,7 +11,7 @@ mod table;
 
 use crate::units::HoldFor;
 
-pub(crate) use policy::{APPROVALS, MOST_APPROVALS, MOST_RULES, PROMOTERS, REQUIRED_GATE, RULE};
+pub(crate) use policy::{APPROVALS, FREEZE, MOST_APPROVALS, MOST_RULES, PROMOTERS, REQUIRED_GATE, RULE};
 pub use reference::reference;
 pub use schema::schema;
 pub use table::{

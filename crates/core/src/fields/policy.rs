@@ -4,7 +4,7 @@ use super::Mapping;
 use super::Presence::{Default, Optional, Required};
 use super::Shape::{self, Count, Labels, List, Metric, Regression, Text, Threshold, Weight};
 use super::table::field;
-use super::{LONGEST_TEXT, MOST_GATES};
+use super::{LONGEST_TEXT, MOST_GATES, MOST_WINDOWS};
 
 /// The most rules of a policy.
 pub(crate) const MOST_RULES: usize = 100;
@@ -66,6 +66,44 @@ pub(crate) static RULE: Mapping = Mapping {
             Optional("every promoter"),
             "{roles: [admin]}",
             "Who may make a version stable for everyone at once.",
+        ),
+        field(
+            "freeze",
+            List { of: &FREEZE, most: MOST_WINDOWS, one_with: None },
+            Optional("never"),
+            "[\"18:00-08:00 Europe/Berlin\"]",
+            "Times in which nothing advances.",
+        ),
+    ],
+    rules: &[],
+};
+
+/// A part of the day in which nothing advances, on some days.
+pub(crate) static FREEZE: Mapping = Mapping {
+    path: "policy[].freeze[]",
+    about: "A part of the day in which nothing advances, on some days.",
+    fields: &[
+        field("window", Shape::Window, Required, "\"18:00-08:00 Europe/Berlin\"", "The part of the day."),
+        field(
+            "days",
+            Text { longest: 3 },
+            Optional("every day"),
+            "[sat, sun]",
+            "Days of the week on which it opens.",
+        ),
+        field(
+            "from",
+            Text { longest: 10 },
+            Optional("always"),
+            "2026-12-20",
+            "The first day on which it opens.",
+        ),
+        field(
+            "until",
+            Text { longest: 10 },
+            Optional("for ever"),
+            "2027-01-03",
+            "The last day on which it opens.",
         ),
     ],
     rules: &[],

@@ -29,7 +29,8 @@ pub struct TimetableEntry {
 
 /// The timetable of a plan that starts at a point in time, up to and including its completion.
 ///
-/// Steps end with their hold and approvals come at once; nothing waits for sessions.
+/// Steps end with their hold, in which freezes of the policy do not count, and approvals come at once; nothing waits for
+/// sessions.
 pub fn timetable(plan: &Plan, start: Timestamp) -> Vec<TimetableEntry> {
     let mut entries = Vec::new();
     let mut add = |at: Timestamp, step: Option<u16>, weights: Vec<Weight>, why: String| {
@@ -47,7 +48,7 @@ pub fn timetable(plan: &Plan, start: Timestamp) -> Vec<TimetableEntry> {
         if !add(at, Some(number), plan.weights(index, at), plan.shown_weight(&step.weight)) {
             return entries;
         }
-        let end = step.hold.after(at);
+        let end = plan.imposed.after(at, step.hold);
         let next = if index + 1 < plan.steps.len() { plan.may_start_at(index + 1, end) } else { end };
         if let (StepWeight::Windows, Some(schedule)) = (&step.weight, &plan.schedule) {
             let changes =

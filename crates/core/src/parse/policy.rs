@@ -1,22 +1,30 @@
 //! The policy as written in the settings: a list of rules, in the words of the manifest.
 
+use std::collections::BTreeSet;
+
+use jiff::civil::{Date, Weekday};
+
 use super::analysis::{COMPARISONS, rule as gate_rule};
 use super::problem::Problems;
+use super::schedule::window;
 use super::walk::{Field, Fields, Spot, Walk};
 use crate::access::{Permission, Role};
 use crate::analysis::rule_text;
-use crate::fields::{self, MOST_APPROVALS, MOST_GATES, MOST_RULES, MOST_SEGMENTS};
+use crate::fields::{self, MOST_APPROVALS, MOST_GATES, MOST_RULES, MOST_SEGMENTS, MOST_WINDOWS};
 use crate::ids::SegmentName;
-use crate::manifest::Node;
+use crate::manifest::{Node, Value};
 use crate::metric::{self, MetricName, Resolved};
-use crate::policy::{Approvals, Policy, Promoters, RequiredGate, RequiredRule, Rule, RuleName};
+use crate::plan::Window;
+use crate::policy::{
+    Approvals, FreezeWindow, Policy, Promoters, RequiredGate, RequiredRule, Rule, RuleName, day_word,
+};
 use crate::weight::Weight;
 
 /// The most patterns of a rule.
 const MOST_PATTERNS: usize = 100;
 
 /// What a rule may demand; one that demands nothing is a mistake.
-const DEMANDS: [&str; 4] = ["maxFirstWeight", "requiredGates", "approvals", "promoteFully"];
+const DEMANDS: [&str; 5] = ["maxFirstWeight", "requiredGates", "approvals", "promoteFully", "freeze"];
 
 /// Reads the rules of a policy.
 ///
@@ -62,6 +70,7 @@ fn rule(walk: &mut Walk, item: &Field<'_>) -> Option<Rule> {
     let required_gates = fields.get("requiredGates").map(|field| required_gates(walk, &field));
     let approvals = fields.get("approvals").and_then(|field| approvals(walk, &field));
     let promote_fully = fields.get("promoteFully").and_then(|field| promoters(walk, &field));
+    let freeze = fields.get("freeze").map(|field| freeze(walk, &field)).unwrap_or_default();
     Some(Rule {
         name: name?,
         packs,
@@ -71,7 +80,69 @@ fn rule(walk: &mut Walk, item: &Field<'_>) -> Option<Rule> {
         required_gates: required_gates.unwrap_or_default(),
         approvals,
         promote_fully,
+        freeze,
     })
+}
+
+/// Reads windows, each as text or as a mapping that says on which days it opens.
+fn freeze(walk: &mut Walk, field: &Field<'_>) -> Vec<FreezeWindow> {
+    let items = walk.list(field, MOST_WINDOWS);
+    if matches!(&field.node.value, Value::List(items) if items.is_empty()) {
+        walk.error_with_hint(&field.spot, "the list is empty", "leave it out, or list its windows");
+    }
+    items.iter().filter_map(|item| freeze_window(walk, item)).collect()
+}
+
+fn freeze_window(walk: &mut Walk, item: &Field<'_>) -> Option<FreezeWindow> {
+    if let Value::Scalar(_) = &item.node.value {
+        let window = part_of_the_day(walk, item)?;
+        return Some(FreezeWindow { window, days: BTreeSet::new(), from: None, until: None });
+    }
+    let fields = walk.fields(item, &fields::FREEZE)?;
+    let window = walk.require(&fields, "window", "\"18:00-08:00 Europe/Berlin\"");
+    let window = window.and_then(|field| part_of_the_day(walk, &field));
+    let days = fields.get("days").map(|field| list(walk, &field, DAYS.len(), day)).unwrap_or_default();
+    let date = |walk: &mut Walk, field: &Option<Field<'_>>| {
+        let read =
+            |text: &str| text.parse::<Date>().map_err(|_| format!("{text:?} is no day such as 2026-12-20"));
+        field.as_ref().and_then(|field| walk.read(field, read))
+    };
+    let (from, until) = (fields.get("from"), fields.get("until"));
+    let (first, last) = (date(walk, &from), date(walk, &until));
+    if let (Some(first), Some(last), Some(field)) = (first, last, &until)
+        && last < first
+    {
+        walk.error(&field.spot, format!("the last day {last} lies before the first day {first}"));
+    }
+    Some(FreezeWindow { window: window?, days: days.into_iter().collect(), from: first, until: last })
+}
+
+fn part_of_the_day(walk: &mut Walk, field: &Field<'_>) -> Option<Window> {
+    match window(&walk.scalar(field)?.text) {
+        Ok(window) => Some(window),
+        Err((message, hint)) => {
+            walk.error_with_hint(&field.spot, message, hint);
+            None
+        }
+    }
+}
+
+/// The days of the week, from Monday on.
+const DAYS: [Weekday; 7] = [
+    Weekday::Monday,
+    Weekday::Tuesday,
+    Weekday::Wednesday,
+    Weekday::Thursday,
+    Weekday::Friday,
+    Weekday::Saturday,
+    Weekday::Sunday,
+];
+
+fn day(text: &str) -> Result<i8, String> {
+    let found = DAYS.into_iter().find(|day| day_word(*day) == text);
+    found
+        .map(Weekday::to_monday_one_offset)
+        .ok_or_else(|| format!("{text:?} is none of {}", DAYS.map(day_word).join(", ")))
 }
 
 fn approvals(walk: &mut Walk, field: &Field<'_>) -> Option<Approvals> {
@@ -142,7 +213,7 @@ fn required_gates(walk: &mut Walk, field: &Field<'_>) -> Vec<RequiredGate> {
 
 /// Reads the name of a metric, or a gate as a manifest has it.
 fn required_gate(walk: &mut Walk, item: &Field<'_>) -> Option<RequiredGate> {
-    if let crate::manifest::Value::Scalar(_) = &item.node.value {
+    if let Value::Scalar(_) = &item.node.value {
         return Some(RequiredGate { metric: named(walk, item)?, rule: None });
     }
     let fields = walk.fields(item, &fields::REQUIRED_GATE)?;
@@ -169,7 +240,7 @@ fn example(metric: &MetricName, fields: &Fields<'_>, parts: &[&str]) -> String {
     let mut text = format!("{{name: {metric}");
     for part in parts {
         let Some(field) = fields.get(part) else { continue };
-        if let crate::manifest::Value::Scalar(scalar) = &field.node.value {
+        if let Value::Scalar(scalar) = &field.node.value {
             let quote = if *part == "comparison" { "\"" } else { "" };
             text.push_str(&format!(", {part}: {quote}{}{quote}", scalar.text));
         }

@@ -59,7 +59,7 @@ fn entry(walk: &mut Walk, item: &Field<'_>, most: Weight) -> Option<(Window, Spo
 }
 
 /// Reads `HH:MM-HH:MM ZONE`; its weight is not known here.
-fn window(text: &str) -> Result<Window, (String, String)> {
+pub(super) fn window(text: &str) -> Result<Window, (String, String)> {
     let malformed = || {
         (
             format!("{text:?} is no window"),

@@ -8,6 +8,7 @@ use crate::command::Command;
 use crate::ids::Actor;
 use crate::pack::PackState;
 use crate::plan::{Plan, Strategy};
+use crate::units::Timestamp;
 
 /// Who may make a version stable for everyone at once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,8 +42,10 @@ impl Policy {
         order: Command,
         who: Who<'_>,
         applied_by: Option<&Actor>,
+        now: Timestamp,
     ) -> Vec<Violation> {
         let active = pack.active();
+        let frozen = || plan.imposed.refuses_at(now).into_iter();
         match (order, active) {
             (Command::Pause | Command::Resume | Command::Rollback, _) => Vec::new(),
             (Command::Approve, Some((rollout, _))) => {
@@ -51,7 +54,7 @@ impl Policy {
             (Command::Promote, Some((_, active))) => {
                 let completes = usize::from(active.step) + 1 >= plan.steps.len();
                 let mut violations: Vec<Violation> =
-                    approvals::missing(plan, active, false).into_iter().collect();
+                    frozen().chain(approvals::missing(plan, active, false)).collect();
                 if completes {
                     violations.extend(self.fully(plan, who, ""));
                 }
@@ -59,10 +62,10 @@ impl Policy {
             }
             (Command::PromoteFully, Some((_, active))) => {
                 let missing = approvals::missing(plan, active, true);
-                missing.into_iter().chain(self.fully(plan, who, "")).collect()
+                frozen().chain(missing).chain(self.fully(plan, who, "")).collect()
             }
             (Command::Retry, _) => {
-                let mut violations = self.violations(plan);
+                let mut violations: Vec<Violation> = frozen().chain(self.violations(plan)).collect();
                 if plan.strategy == Strategy::Immediate {
                     violations.extend(self.fully(plan, who, "spec.rollout.strategy"));
                 }

@@ -181,3 +181,10 @@ fn an_immediate_rollout_asks_for_no_approval() {
         "two-eyes: spec.rollout.strategy: `strategy: immediate` asks for no approval, and the policy requires it before 50% (use `strategy: canary`)"
     );
 }
+
+#[test]
+fn what_is_wrong_with_a_freeze_is_told() {
+    insta::assert_snapshot!(refused(
+        "- {name: a, freeze: ['18:00-08:00', '08:00-08:00 UTC', 3]}\n- {name: b, freeze: [{days: [sat]}, {window: '18:00-08:00 Mars/Base', days: [saturday], from: soon}]}\n- {name: c, freeze: [{window: '00:00-24:00 UTC', from: 2027-01-03, until: 2026-12-20}]}\n- {name: d, freeze: []}\n"
+    ));
+}

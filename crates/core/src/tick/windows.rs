@@ -55,7 +55,8 @@ pub(super) fn target(plan: &Plan, rollout: &Rollout, active: &Active, at: Timest
     }
     let current = rollout.weights();
     let asked = plan.weights(usize::from(active.step), at);
-    let ceiling = match (active.holds.is_empty(), active.failed_checks) {
+    let is_free = active.holds.is_empty() && !plan.imposed.is_frozen(at);
+    let ceiling = match (is_free, active.failed_checks) {
         (true, 0) => None,
         (true, _) | (false, _) => Some(ceiling(rollout, active)),
     };

@@ -331,8 +331,16 @@ impl Control {
             return Vec::new();
         }
         let mut violations = self.policy().violations(plan);
-        if matches!(outcome, Outcome::Changed(_, Change::Immediate)) {
-            violations.extend(self.policy().fully(plan, who, "spec.rollout.strategy"));
+        match outcome {
+            Outcome::Changed(_, change @ (Change::Started | Change::Superseded | Change::Immediate)) => {
+                violations.extend(plan.imposed.refuses_at(self.clock.now()));
+                if *change == Change::Immediate {
+                    violations.extend(self.policy().fully(plan, who, "spec.rollout.strategy"));
+                }
+            }
+            Outcome::Changed(_, Change::FirstStable | Change::RolledBack)
+            | Outcome::Unchanged(_)
+            | Outcome::PlanKept(_) => {}
         }
         violations
     }

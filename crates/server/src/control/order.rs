@@ -261,7 +261,7 @@ impl Control {
         let order = Order { actor: who.actor, reason, salt: &salt, now };
         let mut transition = command(&managed.state, &plan, what, order)?;
         let applied_by = self.applied_by(managed, what).await?;
-        let violations = self.policy().of_order(&managed.state, &plan, what, who, applied_by.as_ref());
+        let violations = self.policy().of_order(&managed.state, &plan, what, who, applied_by.as_ref(), now);
         let overridden = unless_overridden(&violations, who.actor, override_policy)?;
         policy::record(&mut transition, self.policy(), overridden);
         let beside = Beside { manifest: manifest.as_deref().map(|text| (text, plan)), ..Beside::default() };

@@ -246,9 +246,13 @@ fn own(action: Action, qualifier: Option<&str>) -> Severity {
                 | HoldCause::Alert,
             )
             | None => Severity::Tell,
-            Some(HoldCause::NoData | HoldCause::Unproven | HoldCause::NoBaseline | HoldCause::Unobserved) => {
-                Severity::Info
-            }
+            Some(
+                HoldCause::NoData
+                | HoldCause::Unproven
+                | HoldCause::NoBaseline
+                | HoldCause::Unobserved
+                | HoldCause::Frozen,
+            ) => Severity::Info,
         },
         Action::RolloutStarted
         | Action::CheckFailed

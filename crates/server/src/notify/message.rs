@@ -211,7 +211,8 @@ fn waits_for_a_person(cause: HoldCause) -> bool {
         | HoldCause::ProviderUnreachable
         | HoldCause::NoBaseline
         | HoldCause::Unobserved
-        | HoldCause::Alert => false,
+        | HoldCause::Alert
+        | HoldCause::Frozen => false,
     }
 }
 
@@ -291,7 +292,7 @@ pub fn commands_of_canary(pack: &str, holds: impl Iterator<Item = HoldCause>) ->
             | HoldCause::Deadline
             | HoldCause::Unobserved
             | HoldCause::Alert => ("Go on all the same", order("promote", pack)),
-            HoldCause::ForcedStable => continue,
+            HoldCause::ForcedStable | HoldCause::Frozen => continue,
         };
         if !commands.contains(&command) {
             commands.push(command);

@@ -236,3 +236,37 @@ async fn an_immediate_rollout_and_a_retry_are_held_against_the_rules_too() {
     );
     assert_eq!(pack(&app).await.stable, "1.0.0");
 }
+
+#[tokio::test]
+async fn freeze_holds_a_rollout_tells_when_it_ends_and_refuses_what_moves_on() {
+    // The server starts at 09:00.
+    let app = TestApp::start_with_file("policy:\n- {name: lunch, freeze: ['09:10-13:00 UTC']}\n").await;
+    for version in ["1.0.0", "2.0.0"] {
+        assert_eq!(app.apply(&quick(version)).await.status, 200);
+    }
+    app.pass(10 * 60 + 1).await;
+    let rollout = pack(&app).await.rollout.unwrap();
+    let hold = rollout.holds.iter().find(|hold| hold.cause.as_str() == "frozen").unwrap();
+    assert_eq!(hold.reason, "the rule lunch freezes 09:10-13:00 UTC; it ends at 2026-11-02T13:00:00Z");
+    let explained = app.get("/api/v1/packs/support-prompts/explain?session=s").await;
+    assert_eq!(explained.status, 200, "{}", explained.text());
+
+    let promote = app.order("promote", r#"{"reason": "go on"}"#).await;
+    assert_eq!(
+        (promote.status, &promote.json()["problems"][0]["rule"]),
+        (403, &json!("lunch")),
+        "{}",
+        promote.text()
+    );
+    let superseding = app.apply(&quick("3.0.0")).await;
+    assert_eq!(
+        (superseding.status, &superseding.json()["problems"][0]["rule"]),
+        (422, &json!("lunch")),
+        "{}",
+        superseding.text()
+    );
+    assert_eq!(override_with(&app, "a fix", &quick("3.0.0")).await.json()["outcome"], "superseded");
+    assert_eq!(app.order("rollback", r#"{"reason": "no"}"#).await.status, 200);
+    let replayed = app.get("/api/v1/rollouts/support-prompts-r1/replay").await.json();
+    assert_eq!(replayed["differences"], json!([]), "{replayed}");
+}

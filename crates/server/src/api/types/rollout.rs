@@ -81,6 +81,8 @@ words! {
         Unobserved "unobserved",
         /// The break-glass file is there.
         ForcedStable "forced_stable",
+        /// A rule of the policy freezes everything for a while.
+        Frozen "frozen",
         /// An alert of another system fires.
         Alert "alert",
     }
