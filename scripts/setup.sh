@@ -8,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly RUST_MINIMUM=1.95 NODE_MINIMUM=20 PYTHON_MINIMUM=3.11
 readonly CLIENTS=crates/cli/tests/clients RECEIVERS=crates/cli/tests/receivers SCHEMA=crates/cli/tests/schema
+readonly IDENTITY=crates/cli/tests/oidc
 
 at_least() { # at_least MINIMUM ACTUAL
     [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
@@ -115,7 +116,7 @@ python_packages() { # python_packages FOLDER REQUIREMENTS WHAT
     cp "$wanted" "$venv/.made-from"
 }
 
-# The client library for Node and what builds the dashboard.
+# The client library for Node, the identity provider that people sign in at, and what builds the dashboard.
 node_packages() { # node_packages DIRECTORY
     local dir=$1
     if cmp -s "$dir/package-lock.json" "$dir/node_modules/.made-from"; then
@@ -134,6 +135,7 @@ case ${1:-} in
         python_packages venv-receivers "$RECEIVERS/requirements.txt" "judges of notifications"
         python_packages venv-schema "$SCHEMA/requirements.txt" "what fuzzes the API"
         node_packages "$CLIENTS/node"
+        node_packages "$IDENTITY"
         node_packages ui
         ;;
     ui)

@@ -20,8 +20,9 @@ use serin_core::ids::PackName;
 
 pub use self::admin::{ADMIN_KEY_FILE, FirstKeyError, first_key};
 pub use self::keys::{KeyError, KeyInfo, KeyRing, LONGEST_NAME, MOST_KEYS, NewKey, NewKeyProblem};
+pub(crate) use self::secret::base32;
 pub use self::secret::{NEW_KEY_BYTES, PREFIX, hash_of, new_key, random};
-pub use self::sessions::{MOST_SESSIONS, SESSION_LASTS, Sessions};
+pub use self::sessions::{Holder, MOST_SESSIONS, SESSION_LASTS, Sessions, SignedIn};
 
 /// A key that the settings name; only its hash is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum Via {
     Key,
     /// By the cookie of a session, which a key began.
     Session,
+    /// By the cookie of a session of somebody whom an identity provider signed in.
+    Person,
     /// Not at all: the server is open to whoever reaches it on this machine.
     Open,
 }
@@ -51,7 +54,16 @@ impl Via {
         match self {
             Self::Key => "key",
             Self::Session => "session",
+            Self::Person => "person",
             Self::Open => "open",
+        }
+    }
+
+    /// Whether a cookie showed it, which browsers also send along with what other pages ask for.
+    pub fn is_cookie(self) -> bool {
+        match self {
+            Self::Session | Self::Person => true,
+            Self::Key | Self::Open => false,
         }
     }
 }
@@ -59,9 +71,9 @@ impl Via {
 /// Whoever sent a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The name of the key; nothing where none was shown.
+    /// The name of the key or the person; nothing where none was shown.
     pub name: Option<String>,
-    /// The id of the key; nothing where none was shown.
+    /// The id of the key, or of the person (`oidc:` and the subject); nothing where none was shown.
     pub key: Option<String>,
     /// What it is good for.
     pub grant: Grant,
@@ -87,9 +99,10 @@ impl Caller {
 
     /// The name as messages have it.
     pub fn shown(&self) -> String {
-        match &self.name {
-            Some(name) => format!("the key {name:?}"),
-            None => "whoever shows no key".to_owned(),
+        match (&self.name, self.via) {
+            (Some(name), Via::Person) => format!("{name:?}"),
+            (Some(name), Via::Key | Via::Session | Via::Open) => format!("the key {name:?}"),
+            (None, _) => "whoever shows no key".to_owned(),
         }
     }
 }
@@ -151,12 +164,12 @@ impl Auth {
     ) -> Result<Caller, Unknown> {
         let found = match (key, cookie) {
             (Some(key), _) => self.keys.find(key, now).map(|info| info.caller(Via::Key)),
-            (None, Some(cookie)) => self
-                .sessions
-                .key_of(cookie, now)
-                .and_then(|id| self.keys.get(&id, now))
-                .map(|info| info.caller(Via::Session))
-                .ok_or(Unknown::Session),
+            (None, Some(cookie)) => match self.sessions.holder(cookie, now) {
+                Some(Holder::Key(id)) => self.keys.get(&id, now).map(|info| info.caller(Via::Session)),
+                Some(Holder::Person(signed_in)) => Some(signed_in.caller()),
+                None => None,
+            }
+            .ok_or(Unknown::Session),
             (None, None) => Err(Unknown::Nothing),
         };
         match found {

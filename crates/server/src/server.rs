@@ -23,6 +23,7 @@ use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, UpstreamError, 
 use crate::ingest::{Ingest, IngestCounts};
 use crate::notify::link::{LinkKeyError, Links};
 use crate::notify::{Notifier, NotifyError};
+use crate::oidc::Oidc;
 use crate::otlp::Otlp;
 use crate::otlp::meaning::Own;
 use crate::pins::PinTable;
@@ -129,6 +130,9 @@ pub enum StartError {
     /// The key of signed links cannot be used.
     #[error(transparent)]
     Link(#[from] LinkKeyError),
+    /// The way to the identity provider cannot be set up.
+    #[error("could not set up TLS for the identity provider: {0}")]
+    Oidc(#[source] std::io::Error),
     /// The first key cannot be made.
     #[error(transparent)]
     FirstKey(#[from] FirstKeyError),
@@ -191,6 +195,7 @@ impl Server {
         control.measure_with(
             Measurer::new(settings.metric_providers.clone()).map_err(StartError::MetricProviders)?,
         );
+        let oidc = settings.oidc.clone().map(Oidc::new).transpose().map_err(StartError::Oidc)?;
         let alerts = Arc::new(Alerts::load(store.clone(), settings.alerts.clone()).await?);
         control.hold_by(Arc::clone(&alerts));
         let gateway = Arc::new(Gateway::new(resolver, upstreams, gateway_settings));
@@ -223,6 +228,7 @@ impl Server {
             gateway: Arc::clone(&gateway),
             notifier: Arc::clone(&notifier),
             alerts,
+            oidc: oidc.map(Arc::new),
             links,
             reporter: ingest.reporter(),
             ingest: Arc::clone(ingest.counts()),

@@ -6,6 +6,7 @@
 mod alerts;
 mod keys;
 mod notify;
+mod oidc;
 mod policy;
 mod providers;
 mod read;
@@ -32,6 +33,7 @@ use crate::auth::{SettingsKey, hash_of};
 use crate::control::measure::MetricProvider;
 use crate::gateway::{Prices, SystemMessage, UpstreamsSettings};
 use crate::notify::receiver::NotifySettings;
+use crate::oidc::OidcSettings;
 use crate::samples::SampleSettings;
 
 /// Everything that a server is told at its start.
@@ -57,6 +59,8 @@ pub struct Settings {
     pub drain: HoldFor,
     /// Who is told what.
     pub notify: NotifySettings,
+    /// Who signs people in besides keys.
+    pub oidc: Option<OidcSettings>,
     /// Which alerts of other systems hold which packs.
     pub alerts: AlertSettings,
     /// Which conversations are recorded.
@@ -276,6 +280,7 @@ impl Settings {
         let data = DataSettings { keys: keys::of_data(reader, data.listen), ..data };
         let providers = upstreams::read(reader, flag("--provider", &options.provider_base_url));
         let control = control(reader, options);
+        let oidc = oidc::read(reader, control.public_url.as_deref());
         Self {
             data_dir,
             data,
@@ -294,6 +299,7 @@ impl Settings {
             }),
             drain: reader.value("drain", None, "30s", within_a_day),
             notify: notify::notify(reader),
+            oidc,
             alerts: alerts::read(reader),
             samples: samples::read(reader),
             policy: policy::read(reader),

@@ -33,6 +33,7 @@ use crate::control::view::PackView;
 use crate::gateway::{GatewayCounts, Upstreams};
 use crate::ingest::IngestCounts;
 use crate::notify::Notifier;
+use crate::oidc::Oidc;
 use crate::otlp::Otlp;
 use crate::samples::SampleCounts;
 use crate::settings::{LogFormat, LogSettings};
@@ -93,6 +94,8 @@ pub struct Sources<'a> {
     pub upstreams: &'a Upstreams,
     /// What is counted of each receiver of notifications.
     pub notifier: &'a Notifier,
+    /// Signs people in; nothing where the settings name nobody who would.
+    pub oidc: Option<&'a Oidc>,
     /// Alerts of other systems, and what is counted of them.
     pub alerts: &'a Alerts,
     /// What is counted of the telemetry that apps send.
@@ -117,6 +120,7 @@ pub async fn metrics(sources: Sources<'_>) -> String {
     control(&mut registry, sources.control);
     notify(&mut registry, sources.notifier);
     alerts(&mut registry, sources);
+    sources.oidc.inspect(|oidc| sign_ins(&mut registry, oidc));
     packs(&mut registry, sources.control).await;
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a string cannot fail");
@@ -174,6 +178,20 @@ fn auth(registry: &mut Registry, auth: &Auth) {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     gauge(registry, "keys", "Keys that there are", count(auth.keys.list().len()));
     gauge(registry, "sessions", "Sessions of the dashboard", count(auth.sessions.len()));
+}
+
+fn sign_ins(registry: &mut Registry, oidc: &Oidc) {
+    let registry = registry.sub_registry_with_prefix("oidc");
+    let counts = oidc.counts();
+    for (name, help, count) in [
+        ("begun", "Sign-ins that were begun at the identity provider", &counts.begun),
+        ("signed_in", "Sign-ins that ended with a session", &counts.signed_in),
+        ("without_role", "Sign-ins of people who have no role here", &counts.without_role),
+        ("failed", "Sign-ins that ended in another way", &counts.failed),
+        ("forgotten", "Sign-ins under way that were forgotten to make room", &counts.forgotten),
+    ] {
+        counter(registry, name, help, load(count));
+    }
 }
 
 fn alerts(registry: &mut Registry, sources: Sources<'_>) {

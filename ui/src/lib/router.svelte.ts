@@ -48,7 +48,8 @@ export function follow(event: MouseEvent) {
     if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
     // An anchor within the page is the browser's.
     if (link.pathname === location.pathname && link.hash !== "") return;
-    if (link.pathname.startsWith("/api/")) return;
+    // What the server answers itself.
+    if (link.pathname.startsWith("/api/") || link.pathname.startsWith("/oidc/")) return;
     event.preventDefault();
     router.go(link.pathname + link.search);
 }

@@ -32,8 +32,9 @@ class Session {
     refusal(order: Order, pack: string): string | undefined {
         const who = this.who;
         if (who === undefined) return undefined;
-        if (!who.may.includes(order)) return `The role ${who.role} of key ${who.name} does not allow this`;
-        if (who.packs && !who.packs.includes(pack)) return `Key ${who.name} is not for the pack ${pack}`;
+        const isPerson = who.source === "person";
+        if (!who.may.includes(order)) return `The role ${who.role} of ${isPerson ? "" : "key "}${who.name} does not allow this`;
+        if (who.packs && !who.packs.includes(pack)) return `${isPerson ? "" : "Key "}${who.name} is not for the pack ${pack}`;
         return undefined;
     }
 

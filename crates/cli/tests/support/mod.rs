@@ -137,17 +137,29 @@ impl Server {
         let mut command = serin();
         command.arg("serve").arg("--data-dir").arg(data_dir.path()).args(["--provider", provider]);
         command.args(further).env("SERIN_CONTROL_OPEN", "true");
-        Self { data_dir: Some(data_dir), ..Self::spawn(command).await }
+        Self { data_dir: Some(data_dir), ..Self::spawn(command, 0).await }
     }
 
     /// Starts a server as `serin serve` does in a folder; it asks for a key, which is in that folder.
     pub(crate) async fn start_in(place: &Place) -> Self {
-        Self::spawn(place.command("serve --provider http://127.0.0.1:9/v1")).await
+        Self::spawn(place.command("serve --provider http://127.0.0.1:9/v1"), 0).await
     }
 
-    async fn spawn(mut command: Command) -> Self {
+    /// The same with its control plane on a port that is known beforehand, further arguments and variables.
+    pub(crate) async fn start_on(
+        place: &Place,
+        control: u16,
+        further: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = place.command("serve --provider http://127.0.0.1:9/v1");
+        command.args(further).envs(variables.iter().copied());
+        Self::spawn(command, control).await
+    }
+
+    async fn spawn(mut command: Command, control: u16) -> Self {
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0", "--control-listen", &format!("127.0.0.1:{control}")])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -41,6 +41,9 @@ const TABLE: &[(&str, &str, Needs)] = &[
     // The token of a signed link is all that it needs.
     ("GET", "/link/{token}", Nothing),
     ("POST", "/link/{token}", Nothing),
+    // Whoever signs in has nothing yet.
+    ("GET", "/oidc/sign-in", Nothing),
+    ("GET", "/oidc/callback", Nothing),
     ("GET", "/api/openapi.json", One(Read)),
     ("GET", "/api/v1/overview", One(Read)),
     ("GET", "/api/v1/packs", One(Read)),
@@ -78,6 +81,7 @@ const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/api/v1/keys", One(Keys)),
     ("POST", "/api/v1/keys", One(Keys)),
     ("DELETE", "/api/v1/keys/{key}", One(Keys)),
+    ("GET", "/api/v1/session", Nothing),
     ("POST", "/api/v1/session", Nothing),
     ("DELETE", "/api/v1/session", Nothing),
     ("GET", "/api/v1/whoami", One(Read)),

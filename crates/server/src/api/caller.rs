@@ -124,7 +124,7 @@ impl<S: Sync> FromRequestParts<S> for By {
 fn origin(caller: Option<&Caller>) -> Origin {
     let source = match caller.map(|caller| caller.via) {
         Some(Via::Key) => Source::Key,
-        Some(Via::Session) => Source::Dashboard,
+        Some(Via::Session | Via::Person) => Source::Dashboard,
         Some(Via::Open) | None => Source::Open,
     };
     Origin { source, key: caller.and_then(|caller| caller.key.clone()) }

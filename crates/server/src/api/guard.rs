@@ -18,7 +18,7 @@ use serin_core::ids::{PackName, RolloutId};
 
 use super::access::{self, Needs, needs};
 use super::error::{ApiError, with_instance};
-use crate::auth::{Auth, Caller, Unknown, Via};
+use crate::auth::{Auth, Caller, Holder, Unknown, Via};
 use crate::clock::Clock;
 use crate::settings::DataKeys;
 
@@ -120,10 +120,10 @@ impl Guard {
             Needs::ReadBeyondLoopback => Permission::Read,
         };
         let caller = self.identify(headers)?;
-        self.check_pace(&caller)?;
+        self.check_pace(&caller, headers)?;
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
         let refused =
-            if caller.via == Via::Session && !is_safe { check_same_origin(uri, headers).err() } else { None };
+            if caller.via.is_cookie() && !is_safe { check_same_origin(uri, headers).err() } else { None };
         let refused = refused.or_else(|| (!caller.may(what)).then(|| not_permitted(&caller, what)));
         match refused {
             None => Ok(Some(caller)),
@@ -131,18 +131,27 @@ impl Guard {
         }
     }
 
-    fn check_pace(&self, caller: &Caller) -> Result<(), ApiError> {
+    fn check_pace(&self, caller: &Caller, headers: &HeaderMap) -> Result<(), ApiError> {
         let (Some(per_minute), Some(id)) = (self.per_minute, &caller.key) else { return Ok(()) };
+        let too_fast = |wait| {
+            self.auth.counts.too_many.fetch_add(1, Ordering::Relaxed);
+            ApiError::too_many_requests(&caller.shown(), per_minute.get(), wait)
+        };
+        let now = self.clock.now();
+        if caller.via == Via::Person {
+            let holder = session_cookie(headers).and_then(|token| self.auth.sessions.holder(token, now));
+            return match holder {
+                Some(Holder::Person(signed_in)) => signed_in.pace.take(per_minute, now).map_err(too_fast),
+                Some(Holder::Key(_)) | None => Ok(()),
+            };
+        }
         let keys = self.auth.keys.list();
         let Some(key) = keys.iter().find(|key| key.id == *id) else { return Ok(()) };
         let pace = match self.plane {
             Plane::Control => &key.on_control,
             Plane::Data { .. } => &key.on_data,
         };
-        pace.take(per_minute, self.clock.now()).map_err(|wait| {
-            self.auth.counts.too_many.fetch_add(1, Ordering::Relaxed);
-            ApiError::too_many_requests(&caller.shown(), per_minute.get(), wait)
-        })
+        pace.take(per_minute, now).map_err(too_fast)
     }
 
     fn identify(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {

@@ -48,6 +48,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         upstreams: app.gateway.upstreams(),
         notifier: &app.notifier,
         alerts: &app.alerts,
+        oidc: app.oidc.as_deref(),
         otlp: &app.otlp,
         samples: app.samples.counts(),
         started_at: app.started_at,

@@ -19,6 +19,7 @@ pub mod listen;
 mod missing;
 mod notify;
 pub mod ofrep;
+mod oidc;
 mod orders;
 pub mod otlp;
 mod overview;
@@ -65,6 +66,7 @@ use crate::gateway::{Gateway, Ids, Protocol};
 use crate::ingest::{IngestCounts, Reporter};
 use crate::notify::Notifier;
 use crate::notify::link::Links;
+use crate::oidc::Oidc;
 use crate::otlp::Otlp;
 use crate::resolve::Resolver;
 use crate::samples::Samples;
@@ -90,6 +92,8 @@ pub struct Parts {
     pub ingest: Arc<IngestCounts>,
     /// Tells people what happened.
     pub notifier: Arc<Notifier>,
+    /// Signs people in; nothing where the settings name nobody who would.
+    pub oidc: Option<Arc<Oidc>>,
     /// Alerts of other systems.
     pub alerts: Arc<Alerts>,
     /// Reads signed links.
@@ -175,11 +179,13 @@ fn control_routes() -> OpenApiRouter<App> {
         .routes(routes!(alerts::list, alerts::take))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
-        .routes(routes!(session::begin, session::end))
+        .routes(routes!(session::begin, session::end, session::ways))
         .routes(routes!(session::whoami));
     OpenApiRouter::with_openapi(Description::openapi())
         .nest("/api/v1", v1)
         .routes(routes!(link::show, link::carry_out))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::finish))
 }
 
 fn data_routes() -> OpenApiRouter<App> {

@@ -15,8 +15,9 @@ use super::error::ApiError;
 use super::guard::{check_same_origin, session_cookie};
 use super::keys::packs;
 use super::read::{NoParams, Params, SMALL_BODY, json};
-use super::types::{CallerSource, ProblemDetails, SessionRequest, WhoamiView};
+use super::types::{CallerSource, ProblemDetails, SessionRequest, SignInProvider, SignInView, WhoamiView};
 use crate::auth::{Caller, SESSION_LASTS, Unknown, Via, random};
+use crate::oidc::BEGIN_PATH;
 
 /// Begins a session: the answer sets a cookie that stands for the key from then on.
 ///
@@ -60,9 +61,22 @@ pub(super) async fn begin(
         grant: key.grant.clone(),
         via: Via::Session,
     };
-    let cookie = cookie(&app, &token, SESSION_LASTS.as_std().as_secs());
+    let cookie = session_cookie_of(&app, &token, SESSION_LASTS.as_std().as_secs());
     let headers = [(SET_COOKIE, cookie), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((headers, Json(view(&caller))).into_response())
+}
+
+/// Tells how one can sign in besides with a key; whoever asks needs none.
+#[utoipa::path(
+    get, path = "/session", tag = "session",
+    responses((status = 200, description = "The ways to sign in.", body = SignInView)),
+)]
+pub(super) async fn ways(State(app): State<App>, _: Params<NoParams>) -> Json<SignInView> {
+    let oidc = app
+        .oidc
+        .as_ref()
+        .map(|oidc| SignInProvider { label: oidc.settings().label.clone(), path: BEGIN_PATH.to_owned() });
+    Json(SignInView { oidc })
 }
 
 /// Ends a session.
@@ -83,7 +97,7 @@ pub(super) async fn end(
     if let Some(token) = session_cookie(&headers) {
         app.auth.sessions.end(token);
     }
-    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie(&app, "", 0))]).into_response())
+    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, session_cookie_of(&app, "", 0))]).into_response())
 }
 
 /// Tells who asks, and what they may do.
@@ -100,7 +114,8 @@ fn check_page(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     if headers.contains_key(ORIGIN) { check_same_origin(uri, headers) } else { Ok(()) }
 }
 
-fn cookie(app: &App, token: &str, seconds: u64) -> HeaderValue {
+/// The cookie that stands for a session.
+pub(super) fn session_cookie_of(app: &App, token: &str, seconds: u64) -> HeaderValue {
     let secure = if app.secure_cookies { "; Secure" } else { "" };
     let text = format!("{COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     HeaderValue::try_from(text).expect("letters, digits and attributes are a header")
@@ -114,6 +129,7 @@ fn view(caller: &Caller) -> WhoamiView {
         source: match caller.via {
             Via::Key => CallerSource::Key,
             Via::Session => CallerSource::Session,
+            Via::Person => CallerSource::Person,
             Via::Open => CallerSource::Open,
         },
         may: caller.grant.permissions().into_iter().map(Into::into).collect(),

@@ -21,7 +21,7 @@ pub fn hash_of(key: &str) -> blake3::Hash {
 }
 
 /// Five bits a letter, lower case, without padding (RFC 4648).
-pub(super) fn base32(bytes: &[u8]) -> String {
+pub(crate) fn base32(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut text = String::with_capacity(bytes.len() * 8 / 5 + 1);
     let (mut bits, mut held) = (0_u32, 0_u32);

@@ -11,7 +11,8 @@ use crate::gateway::{Price, Prices};
 use super::{Settings, SettingsError, SettingsProblem, Shown};
 
 /// Sections of the file; everything else in it is a setting.
-const SECTIONS: [&str; 8] = ["data", "control", "provider", "ingest", "notify", "alerts", "samples", "log"];
+const SECTIONS: [&str; 9] =
+    ["data", "control", "provider", "ingest", "notify", "alerts", "samples", "log", "oidc"];
 /// Variables of the command line, which the server passes over.
 const OF_THE_CLIENT: [&str; 4] = ["SERIN_SERVER", "SERIN_KEY", "SERIN_ACTOR", "SERIN_SETTINGS"];
 

@@ -51,6 +51,11 @@ fn without_anything_the_defaults_hold() {
       holdLasts: 8h  # default
       giveUpAfter: 24h  # default
       linkLifetime: 24h  # default
+    oidc:
+      scopes: []  # default
+      claim: groups  # default
+      sessionLasts: 12h  # default
+      roles: []  # default
     provider:
       baseUrl: https://api.openai.com/v1  # default
       protocol: both  # default

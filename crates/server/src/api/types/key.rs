@@ -144,6 +144,23 @@ impl std::fmt::Debug for KeyCreated {
     }
 }
 
+/// How one can sign in to the dashboard, besides with a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignInView {
+    /// The identity provider; absent where the settings name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<SignInProvider>,
+}
+
+/// An identity provider that signs people in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignInProvider {
+    /// What the button says after `Sign in with`.
+    pub label: String,
+    /// Where a browser begins, on this server.
+    pub path: String,
+}
+
 /// A sign-in.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -158,8 +175,10 @@ pub struct SessionRequest {
 pub enum CallerSource {
     /// By a key.
     Key,
-    /// By the cookie of a session.
+    /// By the cookie of a session that a key began.
     Session,
+    /// By the cookie of a session of somebody whom an identity provider signed in.
+    Person,
     /// Not at all: the server is open to whoever reaches it on its machine.
     Open,
 }
@@ -167,7 +186,7 @@ pub enum CallerSource {
 /// Who asks, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WhoamiView {
-    /// The name of the key; `anyone` where none was shown.
+    /// The name of the key or the person; `anyone` where none was shown.
     pub name: String,
     /// What it is good for.
     pub role: Role,

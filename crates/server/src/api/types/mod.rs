@@ -41,7 +41,8 @@ pub use explain::{
     ShareView,
 };
 pub use key::{
-    CallerSource, KeyCreated, KeyList, KeyRequest, KeyView, Permission, Role, SessionRequest, WhoamiView,
+    CallerSource, KeyCreated, KeyList, KeyRequest, KeyView, Permission, Role, SessionRequest, SignInProvider,
+    SignInView, WhoamiView,
 };
 pub use notify::{DeadLetterView, DeadLetters, ReceiverList, ReceiverView, RetriedView, TestedView};
 pub use ofrep::{
