@@ -20,6 +20,7 @@ use serin_core::ids::PackName;
 
 pub use self::admin::{ADMIN_KEY_FILE, FirstKeyError, first_key};
 pub use self::keys::{KeyError, KeyInfo, KeyRing, LONGEST_NAME, MOST_KEYS, NewKey, NewKeyProblem};
+#[cfg(feature = "oidc")]
 pub(crate) use self::secret::base32;
 pub use self::secret::{NEW_KEY_BYTES, PREFIX, hash_of, new_key, random};
 pub use self::sessions::{Holder, MOST_SESSIONS, SESSION_LASTS, Sessions, SignedIn};
