@@ -1,14 +1,16 @@
 //! `serin lint`: looks manifests and packs over, without a server unless one is asked about stable.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serin_core::forecast::Forecast;
-use serin_core::lint::lint_traffic;
+use serin_core::ids::ProviderName;
+use serin_core::lint::{Lint, lint_judges, lint_traffic};
 use serin_core::policy::Policy;
 use serin_core::prompt::Pack;
 use serin_server::gateway::provider_hint;
-use serin_server::settings::{policy_of, provider_names};
+use serin_server::settings::{policy_of, provider_names, sample_rate};
 
 use crate::api::{Client, ServerArgs};
 use crate::manifest_file::{Loaded, examine, load_pack, read_text, wrong_provider};
@@ -118,6 +120,12 @@ pub(crate) async fn run(args: &LintArgs) -> anyhow::Result<Exit> {
         })?),
         None => None,
     };
+    let recorded = match &args.against.settings {
+        Some(path) => Some(sample_rate(&read_text(path)?).map_err(|message| {
+            Told::new(format!("could not read `samples.rate` of {}: {message}", path.display()))
+        })?),
+        None => None,
+    };
     for file in &files {
         let findings = examine(file)?;
         problems.extend(findings.details);
@@ -132,12 +140,42 @@ pub(crate) async fn run(args: &LintArgs) -> anyhow::Result<Exit> {
             {
                 problems.push(wrong_provider(file, named, &provider_hint(named.as_str(), known.iter()))?);
             }
+            if let Some(known) = &known {
+                problems.extend(wrong_judges(loaded, known));
+            }
+            if let Some(recorded) = recorded {
+                let lints = lint_judges(&loaded.plan, recorded);
+                problems.extend(lints.iter().map(|lint| loaded.warning(lint)));
+            }
         }
     }
     let count = |severity| problems.iter().filter(|problem: &&Detail| problem.severity == severity).count();
     let report = Report { errors: count(Severity::Error), warnings: count(Severity::Warning), problems };
     args.output.print(&report, |report| table(report, files.len()))?;
     Ok(if report.errors > 0 { Exit::Failed } else { Exit::Done })
+}
+
+/// Judges of a provider that the settings do not name; the server refuses them.
+fn wrong_judges(loaded: &Loaded, known: &BTreeSet<ProviderName>) -> Vec<Detail> {
+    let analysis = &loaded.plan.analysis;
+    let mut problems = Vec::new();
+    for judge in &analysis.judges {
+        let Some(provider) = judge.provider.as_ref().filter(|provider| !known.contains(*provider)) else {
+            continue;
+        };
+        let index = analysis.custom.iter().position(|metric| metric.name == judge.outcome).unwrap_or(0);
+        let found = loaded.warning(&Lint {
+            rule: "unknown-judge",
+            path: format!("spec.rollout.analysis.outcomes[{index}].judge"),
+            message: format!(
+                "{} is judged by the provider {provider}, which is not in the settings",
+                judge.outcome
+            ),
+            hint: provider_hint(provider.as_str(), known.iter()),
+        });
+        problems.push(Detail { rule: None, severity: Severity::Error, ..found });
+    }
+    problems
 }
 
 /// What the traffic cannot feed; nothing when none is given.

@@ -41,6 +41,39 @@ async fn lint_tells_which_gate_the_traffic_cannot_feed() {
 }
 
 #[tokio::test]
+async fn lint_tells_what_a_judge_of_the_example_lacks_in_the_settings() {
+    let place = Place::empty();
+    place.write("all.yaml", "samples: {rate: 100%}\n");
+    let judged = repository("examples/judged.yaml");
+    let lint = |settings: String| {
+        let (place, judged) = (&place, &judged);
+        async move { place.run(&format!("lint -f {} --settings {settings}", judged.display())).await }
+    };
+    let ran = lint("all.yaml".to_owned()).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "1 file: nothing to say\n"));
+    // The settings of the examples record 1 %.
+    let ran = lint(repository("examples/serin.yaml").display().to_string()).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.out.contains("20% of the sessions are to be judged by answer_ok, and 1% are recorded"),
+        "{ran:?}"
+    );
+    let text = std::fs::read_to_string(&judged).unwrap();
+    place.write(
+        "support-prompts-2.4.0.pack.json",
+        &std::fs::read_to_string(repository("examples/support-prompts-2.4.0.pack.json")).unwrap(),
+    );
+    place.write(
+        "elsewhere.yaml",
+        &text.replace("model: gpt-5-mini", "provider: elsewhere\n            model: gpt-5-mini"),
+    );
+    let ran = place.run("lint -f elsewhere.yaml --settings all.yaml").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let told = "answer_ok is judged by the provider elsewhere, which is not in the settings";
+    assert!(ran.out.contains(told), "{ran:?}");
+}
+
+#[tokio::test]
 async fn lint_tells_which_tool_conversations_in_flight_would_lose() {
     let place = place_with_tools();
     let ran = place.run("lint -f 2.0.0.yaml --against 1.0.0.yaml").await;

@@ -31,6 +31,7 @@ fn smallest(path: &str) -> Value {
             json!({ "name": "success_rate", "threshold": "90%", "comparison": ">=" })
         }
         "spec.rollout.analysis.outcomes[]" => json!({ "name": "sold", "kind": "mean", "better": "higher" }),
+        "spec.rollout.analysis.outcomes[].judge" => json!({ "model": "m", "rubric": "r" }),
         "spec.rollout.progress" | "spec.rollout.sessions" => json!({}),
         "spec.rollout.watch" => json!({ "duration": "24h" }),
         other => panic!("{other} is new: say here what its smallest right value is"),
@@ -43,7 +44,13 @@ fn manifest(path: &str, value: Value) -> Value {
     let mut at = &mut whole;
     for part in path.split('.').filter(|part| !part.is_empty()) {
         match part.strip_suffix("[]") {
-            None => at = at.as_object_mut().unwrap().entry(part).or_insert_with(|| json!({})),
+            None => {
+                // The one mapping below an item of a list is the judge of an outcome.
+                if at.is_null() {
+                    *at = json!({ "name": "sold", "kind": "rate", "better": "higher" });
+                }
+                at = at.as_object_mut().unwrap().entry(part).or_insert_with(|| json!({}));
+            }
             Some(list) => {
                 let others = match list {
                     "segments" => vec![Value::Null, json!({ "name": "all", "weight": "progressive" })],
@@ -121,6 +128,10 @@ fn with(mapping: &Mapping, name: &str, value: Value) -> Value {
         fields.insert("compareTo".to_owned(), json!("stable"));
         fields.remove("threshold");
         fields.remove("comparison");
+    }
+    // The judge of a mean needs a range besides.
+    if name == "judge" {
+        fields.insert("kind".to_owned(), json!("rate"));
     }
     Value::Object(fields)
 }

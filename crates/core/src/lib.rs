@@ -16,6 +16,7 @@ pub mod forecast;
 pub mod glob;
 pub mod ids;
 pub mod invariant;
+pub mod judge;
 pub mod lint;
 pub mod manifest;
 pub mod metric;

@@ -2,15 +2,18 @@
 //!
 //! [`lint`] needs the plan alone. [`lint_traffic`] knows the traffic too, and [`lint_tools`] the prompts of stable.
 
+mod judges;
 mod tools;
 mod traffic;
 mod windows;
 
+pub use judges::lint_judges;
 pub use tools::lint_tools;
 pub use traffic::lint_traffic;
 
 use serde::Serialize;
 
+use crate::judge;
 use crate::metric::{Better, Kind, Tier};
 use crate::plan::{
     Decision, Gate, GateRule, Plan, Regression, SegmentWeight, Step, StepPhase, StepWeight, Strategy,
@@ -43,6 +46,7 @@ pub const RULES: &[(&str, &str)] = &[
     ("point-decision", "a gate that is read by its estimate of the moment"),
     ("outside-provider", "a gate whose numbers Serin cannot weigh as evidence"),
     ("maturity-above-hold", "a gate that judges sessions of earlier steps only"),
+    ("early-verdict", "a gate that reads sessions before their judge has"),
     ("narrow-margin", "a margin that an equal version exceeds by chance"),
     (
         "blind-last-step",
@@ -53,6 +57,7 @@ pub const RULES: &[(&str, &str)] = &[
         "a gate that the traffic cannot feed: a step has to wait for its sessions; needs the traffic",
     ),
     ("blind-gate", "a gate that sees no harm at all at this traffic; needs the traffic"),
+    ("unrecorded-judge", "a judge of more sessions than are recorded; needs the settings of the server"),
     ("removed-tool", "a tool that conversations in flight may still call; needs the prompts of stable"),
 ];
 
@@ -73,6 +78,9 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
 
 const ROLLOUT: &str = "spec.rollout";
 const ANALYSIS: &str = "spec.rollout.analysis";
+
+/// The least age at which most sessions have a verdict.
+const LEAST_OF_JUDGED: HoldFor = HoldFor::from_mins(3);
 
 fn add(lints: &mut Vec<Lint>, rule: &'static str, path: impl Into<String>, message: String, hint: &str) {
     lints.push(Lint { rule, path: path.into(), message, hint: hint.to_owned() });
@@ -199,6 +207,14 @@ fn gates(plan: &Plan, lints: &mut Vec<Lint>) {
                 "sessions of {name} mature after {maturity}, a step may last only {hold}: the gate judges earlier steps"
             );
             add(lints, "maturity-above-hold", &path, message, "lengthen the steps, or lower `maturity`");
+        }
+        let is_judged = plan.analysis.judges.iter().any(|judge| judge.outcome == *name);
+        if let Some(maturity) = gate.maturity.filter(|maturity| is_judged && *maturity < LEAST_OF_JUDGED) {
+            let message = format!(
+                "sessions of {name} are read after {maturity}, and judged once they have been quiet for {}: most verdicts come too late",
+                judge::QUIET
+            );
+            add(lints, "early-verdict", &path, message, "leave `maturity` out, or set it to 10m or more");
         }
         if let Some(margin) = narrow_margin(gate) {
             let message = format!(
@@ -334,6 +350,7 @@ mod tests {
         // The parts below write their names as they find things; here each name stands once in the table besides.
         let sources = [
             include_str!("lint.rs"),
+            include_str!("lint/judges.rs"),
             include_str!("lint/tools.rs"),
             include_str!("lint/traffic.rs"),
             include_str!("lint/windows.rs"),

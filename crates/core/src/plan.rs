@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{PackName, SegmentName, Version};
+use crate::judge::Judge;
 use crate::metric::Metric;
 use crate::policy::Imposed;
 use crate::units::{HoldFor, Timestamp};
@@ -189,6 +190,8 @@ pub struct AnalysisPlan {
     pub gates: Vec<Gate>,
     /// Outcomes that the manifest declares beyond the catalogue.
     pub custom: Vec<Metric>,
+    /// Who judges those of them that are judged.
+    pub judges: Vec<Judge>,
     /// Failed checks in a row that roll back, at least 1.
     pub failure_threshold: u32,
     /// Time between two checks.

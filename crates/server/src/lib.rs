@@ -9,6 +9,7 @@ pub mod dashboard;
 pub mod errors;
 pub mod gateway;
 pub mod ingest;
+pub mod judge;
 pub mod notify;
 pub mod oidc;
 pub mod otlp;

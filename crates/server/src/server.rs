@@ -21,6 +21,7 @@ use crate::control::{Control, LoadError, Salts};
 use crate::errors::Chain;
 use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, UpstreamError, Upstreams};
 use crate::ingest::{Ingest, IngestCounts};
+use crate::judge::Judges;
 use crate::notify::link::{LinkKeyError, Links};
 use crate::notify::{Notifier, NotifyError};
 use crate::oidc::Oidc;
@@ -154,6 +155,7 @@ pub struct Server {
     ingest: Ingest,
     samples: Arc<Samples>,
     sampling: JoinHandle<()>,
+    judges: Arc<Judges>,
     store: Store,
     /// Held for as long as the server runs.
     _lock: File,
@@ -189,6 +191,7 @@ impl Server {
         let (data_dir, policy) = (&settings.data_dir, settings.policy.clone());
         let control = Control::load(store.clone(), Arc::clone(&resolver), salts, data_dir, policy).await?;
         control.know_providers(settings.providers.by_name.keys().cloned().collect());
+        control.know_recording(settings.samples.rate);
         let (samples, sampling) = Samples::start(settings.samples.clone(), store.clone());
         let mut gateway_settings = gateway_settings(settings, ids.clone());
         gateway_settings.samples = samples.is_on().then(|| Arc::clone(&samples));
@@ -204,6 +207,14 @@ impl Server {
         let of_people = settings.notify.clone();
         let notifier = Notifier::load(Arc::clone(&control), Arc::clone(&links), of_people, seed).await?;
         let notifier = Arc::new(notifier);
+        let judges = Arc::new(Judges::new(
+            Arc::clone(&control),
+            Arc::clone(&gateway),
+            Arc::clone(&samples),
+            ingest.reporter(),
+            ids.clone(),
+            settings.prices.clone(),
+        ));
         let (stop, stopped) = watch::channel(false);
         let (data_address, control_address) = (data.address(), control_listener.address());
         let clock = &control.resolver().clock;
@@ -233,6 +244,7 @@ impl Server {
             reporter: ingest.reporter(),
             ingest: Arc::clone(ingest.counts()),
             samples: Arc::clone(&samples),
+            judges: Arc::clone(&judges),
             ids,
             ofrep: Ofrep::new(settings.data.ofrep_prompt_text, settings.data.ofrep_origins.clone()),
             otlp: Otlp::new(Own { port: data.address().port(), hosts: settings.control.hosts.clone() }),
@@ -255,6 +267,7 @@ impl Server {
             .collect();
         let mut background = background(&control, &auth, settings);
         background.spawn(Arc::clone(&notifier).run());
+        background.spawn(Arc::clone(&judges).run());
         tracing::info!(data = %data_address, control = %control_address, "serving on {data_address}, control plane on {control_address}");
         Ok(Self {
             data: data_address,
@@ -270,6 +283,7 @@ impl Server {
             ingest,
             samples,
             sampling,
+            judges,
             store,
             _lock: lock,
         })
@@ -313,6 +327,11 @@ impl Server {
     /// Tells people what happened.
     pub fn notifier(&self) -> &Arc<Notifier> {
         &self.notifier
+    }
+
+    /// Asks judges about recorded sessions.
+    pub fn judges(&self) -> &Arc<Judges> {
+        &self.judges
     }
 
     /// Stops accepting, lets requests under way end, and writes what waits for the store.

@@ -26,6 +26,7 @@ use serin_core::units::{HoldFor, InvalidDuration};
 pub(crate) use self::alerts::expiry as alert_expiry;
 pub use self::policy::policy_of;
 use self::read::Reader;
+pub use self::samples::sample_rate;
 pub use self::upstreams::provider_names;
 use crate::alerts::AlertSettings;
 use crate::api::ofrep::{Origin, PromptText};

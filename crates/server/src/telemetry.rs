@@ -3,6 +3,7 @@
 //! Metrics are counted where things happen and gathered here for each scrape. Labels come from the names of packs,
 //! the versions under way and fixed words, so that their number stays bounded.
 
+mod judges;
 mod measured;
 mod providers;
 
@@ -32,6 +33,7 @@ use crate::control::Control;
 use crate::control::view::PackView;
 use crate::gateway::{GatewayCounts, Upstreams};
 use crate::ingest::IngestCounts;
+use crate::judge::JudgeCounts;
 use crate::notify::Notifier;
 use crate::oidc::Oidc;
 use crate::otlp::Otlp;
@@ -102,6 +104,8 @@ pub struct Sources<'a> {
     pub otlp: &'a Otlp,
     /// What is counted of conversation samples.
     pub samples: &'a SampleCounts,
+    /// What is counted of judges.
+    pub judges: &'a JudgeCounts,
     /// When the server started.
     pub started_at: Timestamp,
 }
@@ -117,6 +121,7 @@ pub async fn metrics(sources: Sources<'_>) -> String {
     otlp(&mut registry, sources.otlp);
     ingest(&mut registry, sources);
     samples(&mut registry, sources.samples);
+    judges::judges(&mut registry, sources.judges);
     control(&mut registry, sources.control);
     notify(&mut registry, sources.notifier);
     alerts(&mut registry, sources);

@@ -4,6 +4,7 @@
 //! What is checked across fields is told by [`Rule`]; what only the parser checks (such as windows that overlap)
 //! stands in the `rule` of its field.
 
+mod judge;
 mod policy;
 mod reference;
 mod schema;
@@ -11,6 +12,7 @@ mod table;
 
 use crate::units::HoldFor;
 
+pub use judge::JUDGE;
 pub(crate) use policy::{APPROVALS, FREEZE, MOST_APPROVALS, MOST_RULES, PROMOTERS, REQUIRED_GATE, RULE};
 pub use reference::reference;
 pub use schema::schema;
@@ -45,6 +47,15 @@ pub(crate) const LONGEST_PROVIDER: usize = 63;
 
 /// The longest query of an outside provider, in bytes.
 pub(crate) const LONGEST_QUERY: usize = 4_096;
+
+/// The longest rubric of a judge, in bytes.
+pub(crate) const LONGEST_RUBRIC: usize = 8_192;
+
+/// The longest name of a model, in bytes.
+pub(crate) const LONGEST_MODEL: usize = 200;
+
+/// The most requests to a judge in an hour that a manifest can ask for.
+pub(crate) const MOST_JUDGEMENTS: u64 = 100_000;
 
 /// The most failed checks in a row that a manifest can ask for.
 pub(crate) const MOST_FAILURES: u64 = 1_000;

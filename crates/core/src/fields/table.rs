@@ -6,6 +6,7 @@ use super::Shape::{
     Choice, Count, Duration, Labels, List, Metric, Name, Number, Pack, Regression, SegmentWeight, Share,
     Text, Threshold, Truth, Version, Weight,
 };
+use super::judge::JUDGE;
 use super::{
     Field, LONGEST_PROVIDER, LONGEST_QUERY, LONGEST_TEXT, MOST_FAILURES, MOST_GATES, MOST_OUTCOMES,
     MOST_SAMPLES, MOST_SEGMENTS, MOST_STEPS, MOST_WINDOWS, Mapping, Presence, Shape,
@@ -553,6 +554,13 @@ pub static OUTCOME: Mapping = Mapping {
             Default("medium"),
             "high",
             "Its authority: a Degraded metric of high or medium tier holds the rollout, a low one only tells.",
+        ),
+        field(
+            "judge",
+            Shape::Mapping(&JUDGE),
+            Optional("apps report the outcome"),
+            "{model: gpt-5-mini, rubric: Pass if the answer solves what the user asked for.}",
+            "An LLM that judges recorded sessions of both variants blindly, beside what apps report. A `rate` is pass or fail, and then the share of the sessions that have a verdict; a `mean` is a number from `min` to `max`, which it then needs.",
         ),
     ],
     rules: &[

@@ -1,9 +1,11 @@
 //! `spec.rollout.analysis`: what is measured and what it decides.
 
+use super::judge;
 use super::walk::{Field, Fields, Walk};
 use crate::fields::{
     self, LONGEST_PROVIDER, LONGEST_QUERY, MOST_FAILURES, MOST_GATES, MOST_OUTCOMES, MOST_SAMPLES,
 };
+use crate::judge::Judge;
 use crate::metric::{self, Better, Kind, Metric, MetricName, Resolved, Signal, Tier, Unit};
 use crate::outside;
 use crate::plan::{AnalysisPlan, BUILTIN, Comparison, Decision, Gate, GateRule, OnDegraded, Regression};
@@ -22,7 +24,8 @@ pub(super) const COMPARISONS: [(&str, Comparison); 4] = [
 
 /// Reads `analysis`; `observing` is the length of the Observing step, the default of `initialDelay`.
 pub(super) fn analysis(walk: &mut Walk, fields: &Fields<'_>, observing: HoldFor) -> AnalysisPlan {
-    let custom = fields.get("outcomes").map(|field| outcomes(walk, &field)).unwrap_or_default();
+    let outcomes = fields.get("outcomes").map(|field| outcomes(walk, &field)).unwrap_or_default();
+    let (custom, judges): (Vec<Metric>, Vec<Option<Judge>>) = outcomes.into_iter().unzip();
     let gates = fields.get("metrics").map(|field| gates(walk, &field, &custom)).unwrap_or_default();
     let failure_threshold =
         fields.get("failureThreshold").and_then(|field| walk.whole_number(&field, 1, MOST_FAILURES));
@@ -35,6 +38,7 @@ pub(super) fn analysis(walk: &mut Walk, fields: &Fields<'_>, observing: HoldFor)
     AnalysisPlan {
         gates,
         custom,
+        judges: judges.into_iter().flatten().collect(),
         failure_threshold: failure_threshold.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         interval: interval.unwrap_or(HoldFor::from_mins(1)),
         confidence: confidence.unwrap_or(0.95),
@@ -66,14 +70,16 @@ fn finite(text: &str) -> Option<f64> {
     text.trim().parse::<f64>().ok().filter(|number| number.is_finite())
 }
 
-fn outcomes(walk: &mut Walk, field: &Field<'_>) -> Vec<Metric> {
-    let mut outcomes: Vec<Metric> = Vec::new();
+/// Reads the outcomes, with who judges each.
+fn outcomes(walk: &mut Walk, field: &Field<'_>) -> Vec<(Metric, Option<Judge>)> {
+    let mut outcomes: Vec<(Metric, Option<Judge>)> = Vec::new();
     for item in &walk.list(field, MOST_OUTCOMES) {
-        let Some(outcome) = outcome(walk, item) else { continue };
-        match metric::resolve(outcome.name.as_str(), &outcomes) {
-            Resolved::Unknown { nearest: _ } => outcomes.push(outcome),
+        let Some((outcome, judge)) = outcome(walk, item) else { continue };
+        let earlier: Vec<Metric> = outcomes.iter().map(|(metric, _)| metric.clone()).collect();
+        match metric::resolve(outcome.name.as_str(), &earlier) {
+            Resolved::Unknown { nearest: _ } => outcomes.push((outcome, judge)),
             Resolved::Exact(known) | Resolved::Alias(known) => {
-                let message = if outcomes.contains(&known) {
+                let message = if earlier.contains(&known) {
                     format!("outcome {} is declared twice", outcome.name)
                 } else {
                     format!("{} already names the built-in metric {}", outcome.name, known.name)
@@ -85,7 +91,7 @@ fn outcomes(walk: &mut Walk, field: &Field<'_>) -> Vec<Metric> {
     outcomes
 }
 
-fn outcome(walk: &mut Walk, item: &Field<'_>) -> Option<Metric> {
+fn outcome(walk: &mut Walk, item: &Field<'_>) -> Option<(Metric, Option<Judge>)> {
     let fields = walk.fields(item, &fields::OUTCOME)?;
     let name =
         walk.require(&fields, "name", "order_placed").and_then(|field| walk.read(&field, MetricName::parse));
@@ -126,9 +132,15 @@ fn outcome(walk: &mut Walk, item: &Field<'_>) -> Option<Metric> {
             Some((0.0, 1.0))
         }
     };
+    let judge = fields.get("judge").and_then(|field| Some((judge::draft(walk, &field)?, field)));
     let (name, kind, better) = (name?, kind?, better?);
     let unit = if kind == Kind::Mean { Unit::Number } else { Unit::Share };
-    Some(Metric { signal: Signal::Custom(name.as_str().to_owned()), name, kind, better, tier, unit, range })
+    let signal = Signal::Custom(name.as_str().to_owned());
+    let metric = Metric { signal, name, kind, better, tier, unit, range };
+    Some(match judge {
+        None => (metric, None),
+        Some((draft, field)) => judge::judged(walk, &field, metric, draft),
+    })
 }
 
 fn gates(walk: &mut Walk, field: &Field<'_>, custom: &[Metric]) -> Vec<Gate> {

@@ -5,6 +5,7 @@
 
 mod analysis;
 mod conduct;
+mod judge;
 mod policy;
 mod problem;
 mod ramp;

@@ -289,6 +289,11 @@ impl From<ApplyError> for ApiError {
                 Self::unprocessable("unknown-provider", error.to_string())
                     .hint(format!("{hint}; `providers` in the settings of the server names them"))
             }
+            ApplyError::UnknownJudge { ref provider, ref known, .. } => {
+                let hint = provider_hint(provider.as_str(), known.iter());
+                Self::unprocessable("unknown-provider", error.to_string())
+                    .hint(format!("{hint}; `providers` in the settings of the server names them"))
+            }
             ApplyError::Refused { refused, diff } => {
                 let kind = match refused {
                     publish::Refused::ContentDiffers(_) => "content-differs",

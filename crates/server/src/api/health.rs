@@ -51,6 +51,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         oidc: app.oidc.as_deref(),
         otlp: &app.otlp,
         samples: app.samples.counts(),
+        judges: app.judges.counts(),
         started_at: app.started_at,
     };
     let text = telemetry::metrics(sources).await;

@@ -13,6 +13,7 @@ mod explain;
 mod exposure;
 pub mod guard;
 mod health;
+mod judged;
 mod keys;
 mod link;
 pub mod listen;
@@ -64,6 +65,7 @@ use crate::control::Control;
 use crate::dashboard;
 use crate::gateway::{Gateway, Ids, Protocol};
 use crate::ingest::{IngestCounts, Reporter};
+use crate::judge::Judges;
 use crate::notify::Notifier;
 use crate::notify::link::Links;
 use crate::oidc::Oidc;
@@ -100,6 +102,8 @@ pub struct Parts {
     pub links: Arc<Links>,
     /// Conversation samples.
     pub samples: Arc<Samples>,
+    /// Asks judges about them.
+    pub judges: Arc<Judges>,
     /// Where new ids come from.
     pub ids: Ids,
     /// What evaluating flags needs besides the packs.

@@ -14,6 +14,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::caller::Asker;
 use super::error::ApiError;
+use super::judged;
 use super::missing;
 use super::packs::draining;
 use super::read::{NoParams, Params, limit, pack_name, rollout_id, unknown_rollout};
@@ -133,6 +134,7 @@ pub(super) async fn rollout_view(app: &App, view: &PackView) -> Result<Option<Ro
     let mut told = seen.view();
     if rollout.active().is_some() {
         told.notes.splice(0..0, missing::notes(app, &view.plan.pack));
+        told.notes.extend(judged::notes(app, &view.plan, &rollout.id).await?);
     }
     Ok(Some(told))
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serin_core::access::Scope;
 use serin_core::audit::{Action, AuditFact};
 use serin_core::ids::{PackName, ProviderName, Version};
-use serin_core::lint::{Lint, lint, lint_tools};
+use serin_core::lint::{Lint, lint, lint_judges, lint_tools};
+use serin_core::metric::MetricName;
 use serin_core::parse::{PackSource, Parsed, Problem, Problems, parse, to_json};
 use serin_core::plan::Plan;
 use serin_core::policy::{self, Override, Violation, Who};
@@ -115,6 +116,16 @@ pub enum ApplyError {
         /// Those that there are.
         known: Vec<ProviderName>,
     },
+    /// A provider that the settings do not name is to judge.
+    #[error("{outcome} is judged by the provider {provider}, which is not in the settings")]
+    UnknownJudge {
+        /// What is judged.
+        outcome: MetricName,
+        /// The provider as named.
+        provider: ProviderName,
+        /// Those that there are.
+        known: Vec<ProviderName>,
+    },
     /// The publishing rules refuse it.
     #[error("{refused}")]
     Refused {
@@ -207,6 +218,7 @@ impl Control {
             return Err(ApplyError::OutOfScope { pack: read.plan.pack, scope: request.scope.clone() });
         }
         self.check_provider(&read)?;
+        self.check_judges(&mut read)?;
         match self.managed(&read.plan.pack).await {
             Some(managed) => self.apply_to(&mut *managed.lock().await, request, read).await,
             None => self.apply_first(request, read).await,
@@ -222,6 +234,25 @@ impl Control {
             }),
             (Some(_) | None, Some(_) | None) => Ok(()),
         }
+    }
+
+    /// Refuses judges of an unknown provider, and warns of those that have nothing to read.
+    fn check_judges(&self, read: &mut Read) -> Result<(), ApplyError> {
+        for judge in &read.plan.analysis.judges {
+            if let (Some(provider), Some(known)) = (&judge.provider, self.providers.get())
+                && !known.contains(provider)
+            {
+                return Err(ApplyError::UnknownJudge {
+                    outcome: judge.outcome.clone(),
+                    provider: provider.clone(),
+                    known: known.iter().cloned().collect(),
+                });
+            }
+        }
+        if let Some(recorded) = self.recorded.get() {
+            read.warnings.extend(lint_judges(&read.plan, *recorded).into_iter().map(told));
+        }
+        Ok(())
     }
 
     async fn apply_to(

@@ -35,6 +35,7 @@ use serin_core::policy::Policy;
 use serin_core::prompt::Pack;
 use serin_core::routing::{Cohorts, Pin, seconds};
 use serin_core::units::Timestamp;
+use serin_core::weight::Weight;
 use tokio::sync::{Mutex, RwLock, broadcast};
 
 use self::commit::MOST_KEPT;
@@ -74,6 +75,8 @@ pub struct Control {
     providers: OnceLock<BTreeSet<ProviderName>>,
     /// Rules that manifests and orders have to keep.
     policy: Policy,
+    /// The share of the sessions that is recorded; not checked as long as nobody told.
+    recorded: OnceLock<Weight>,
     recent: Recent<recent::Kept>,
     looked: watch::Looked,
     /// What is counted on the way.
@@ -192,6 +195,7 @@ impl Control {
             alerts: OnceLock::new(),
             providers: OnceLock::new(),
             policy,
+            recorded: OnceLock::new(),
             recent: Recent::default(),
             looked: watch::Looked::default(),
             counts: ControlCounts::default(),
@@ -248,6 +252,12 @@ impl Control {
         }
         // A second call comes from nobody.
         let _ = self.providers.set(providers);
+    }
+
+    /// From now on warns of judges that are to judge more sessions than are recorded; the first call counts.
+    pub fn know_recording(&self, rate: Weight) {
+        // A second call comes from nobody.
+        let _ = self.recorded.set(rate);
     }
 
     /// Tells of everything that happens from now on.

@@ -9,6 +9,7 @@
 
 mod answer;
 mod answered;
+mod ask;
 mod body;
 mod connections;
 mod continuations;
@@ -46,6 +47,7 @@ use serin_core::routing::Turn;
 use tokio::time::Instant;
 
 pub use answered::Answered;
+pub use ask::AskError;
 pub use connections::Http2;
 pub use identity::{ATTRIBUTES, Attributes, SESSION, attributes};
 pub use prices::{Price, Prices};

@@ -74,6 +74,11 @@ impl Upstreams {
         self.by_name.values()
     }
 
+    /// The provider of a name, or the default one.
+    pub(super) fn find(&self, name: Option<&ProviderName>) -> Option<&Upstream> {
+        self.by_name.get(name.unwrap_or(&self.default))
+    }
+
     /// Who gets a request of `protocol`: the provider that its version names, or its header, or the default.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use serin_core::manifest::{Node, Value};
 use serin_core::redact::Redactor;
 use serin_core::units::HoldFor;
 use serin_core::weight::Weight;
@@ -12,6 +13,23 @@ use crate::samples::SampleSettings;
 
 /// The longest time that a sample is kept.
 const LONGEST: HoldFor = HoldFor::from_hours(90 * 24);
+
+/// The share of the sessions that a settings file records, without looking at anything else in it.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn sample_rate(yaml: &str) -> Result<Weight, String> {
+    let root = Node::read(yaml).map_err(|error| error.message)?;
+    let member = |node: &Node, name: &str| match &node.value {
+        Value::Map(entries) => entries.iter().find(|entry| entry.key == name).map(|entry| entry.node.clone()),
+        Value::Null | Value::Scalar(_) | Value::List(_) => None,
+    };
+    let rate = member(&root, "samples").and_then(|samples| member(&samples, "rate"));
+    match rate.map(|node| node.value) {
+        Some(Value::Scalar(scalar)) => Weight::parse(&scalar.text).map_err(|error| error.to_string()),
+        Some(Value::Null | Value::List(_) | Value::Map(_)) | None => Ok(Weight::ZERO),
+    }
+}
 
 /// Reads the section `samples`.
 pub(super) fn read(reader: &mut Reader<'_>) -> SampleSettings {

@@ -199,6 +199,7 @@ fn migrations() -> Migrator {
         simple(10, "keys", include_str!("migrations/0010_keys.sql")),
         simple(12, "notify", include_str!("migrations/0012_notify.sql")),
         simple(16, "alerts", include_str!("migrations/0016_alerts.sql")),
+        simple(20, "verdicts", include_str!("migrations/0020_verdicts.sql")),
     ])
 }
 

@@ -21,6 +21,7 @@ mod sessions;
 mod tallies;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 mod write;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub use self::packs::{Commit, RolloutFilter, StoredPack, StoredRollout, StoredVe
 pub use self::samples::{SampleFilter, Saved};
 pub use self::sessions::{Expired, StoredSession};
 pub use self::tallies::{Exposure, StoredTally, TALLY_SLOT};
+pub use self::verdicts::{Judgeable, Judged, Settled, Spent, VerdictCount, VerdictState};
 pub use self::write::{Batch, Receipt, Touch, Written};
 
 use self::db::{Db, args};

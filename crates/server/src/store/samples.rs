@@ -41,6 +41,11 @@ pub struct Saved {
     pub displaced: u64,
 }
 
+/// Reads a session of a pack as a member of a cohort, in the order in which it was said.
+pub(super) const READ_SESSION: &str = "SELECT id, version, variant, rollout, segment, key_hash, session_key, \
+    cohort, at, signals, body FROM sample WHERE pack = $1 AND key_hash = $2 AND cohort = $3 AND expires_at > $4 \
+    ORDER BY at, id";
+
 const SAVE: &str = "save samples of";
 const READ: &str = "read the samples of";
 const READ_OUTCOMES: &str = "read the outcomes of a session of";
@@ -172,7 +177,7 @@ fn signals(signals: &[SampleSignal]) -> String {
     signals.iter().fold(",".to_owned(), |text, signal| text + signal.as_str() + ",")
 }
 
-fn sample(pack: &PackName, row: &Row) -> Result<Sample, Cause> {
+pub(super) fn sample(pack: &PackName, row: &Row) -> Result<Sample, Cause> {
     let variant = match row.maybe_text(2)?.as_deref() {
         None => None,
         Some("stable") => Some(Variant::Stable),

@@ -37,6 +37,8 @@ pub struct Expired {
     pub slots: u64,
     /// Conversation samples past their expiry.
     pub samples: u64,
+    /// Notes about the judgement of sessions.
+    pub verdicts: u64,
 }
 
 /// New sessions that a rate is taken from at most; at high rates they span seconds, at low ones hours.
@@ -177,11 +179,16 @@ impl Store {
                         WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
         let samples =
             "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE expires_at <= $1 LIMIT $2)";
+        let verdicts = "DELETE FROM verdict WHERE (rollout, outcome, key_hash, cohort) IN \
+                        (SELECT verdict.rollout, outcome, key_hash, cohort FROM verdict \
+                         JOIN rollout ON rollout.id = verdict.rollout \
+                         WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
         Ok(Expired {
             observations: self.delete(observations, before).await?,
             sessions: self.delete(sessions, unseen_since).await?,
             units: self.delete(units, before).await? + self.delete(watched, before).await?,
             samples: self.delete(samples, now).await?,
+            verdicts: self.delete(verdicts, before).await?,
             slots: self.join_slots(now).await?,
         })
     }

@@ -8,6 +8,7 @@ mod explain;
 mod grafana;
 mod guards;
 mod in_flight;
+mod judge;
 mod lifecycle;
 mod link;
 mod matrix;
