@@ -11,6 +11,8 @@ use memchr::memchr2;
 
 /// How deep values may be nested.
 pub(super) const DEEPEST: u32 = 128;
+/// The first bytes of a string, which are looked at one by one.
+const SHORT: usize = 16;
 
 /// Bytes that are no JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +37,7 @@ impl Member {
     /// The key; bytes that are not the text of any key of ours stay as they are.
     pub(super) fn name<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let raw = &bytes[self.key.clone()];
-        if memchr::memchr(b'\\', raw).is_none() {
+        if !raw.contains(&b'\\') {
             return Cow::Borrowed(raw);
         }
         let quoted = self.key.start - 1..self.key.end + 1;
@@ -256,6 +258,13 @@ fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 /// From the opening quote to behind the closing one.
 fn skip_string(bytes: &[u8], at: usize) -> Result<usize, SyntaxError> {
     let mut from = at + 1;
+    // Keys and most values are so short that starting a search costs more than looking at each byte.
+    let short = bytes.get(from..bytes.len().min(from + SHORT)).unwrap_or_default();
+    match short.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        Some(n) if short[n] == b'"' => return Ok(from + n + 1),
+        Some(n) => from += n,
+        None => from += short.len(),
+    }
     loop {
         let rest = bytes.get(from..).unwrap_or_default();
         match memchr2(b'"', b'\\', rest) {
