@@ -72,13 +72,13 @@ pub(super) async fn resolve(
         }
     };
     Ok(Json(ResolveResponse {
-        pack: pack.to_string(),
-        session: resolved.key.to_string(),
+        pack: pack.into(),
+        session: resolved.key.into(),
         version: resolved.version.to_string(),
         variant: resolved.cohort.variant.into(),
         reason: resolved.reason.into(),
         weight: resolved.weight.percent(),
-        rollout: resolved.cohort.of_rollout().map(|stamp| stamp.rollout.to_string()),
+        rollout: resolved.cohort.of_rollout().map(|stamp| stamp.rollout.as_str().to_owned()),
         prompt,
     }))
 }

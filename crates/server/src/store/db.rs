@@ -337,9 +337,15 @@ macro_rules! stored_as_text {
     ($($id:ty),*) => { $(
         impl From<&$id> for Value {
             fn from(value: &$id) -> Self {
-                Self::Text(Some(value.to_string()))
+                Self::from(value.as_str())
             }
         }
     )* };
 }
-stored_as_text!(PackName, RolloutId, Version, SessionKey, Actor);
+stored_as_text!(PackName, RolloutId, SessionKey, Actor);
+
+impl From<&Version> for Value {
+    fn from(value: &Version) -> Self {
+        Self::from(value.to_string())
+    }
+}

@@ -41,9 +41,9 @@ pub struct Exposure {
 
 /// Names a slot; what was seen outside of any rollout has none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SlotKey {
-    pub(super) pack: PackName,
-    pub(super) rollout: Option<RolloutId>,
+pub(super) struct SlotKey<'b> {
+    pub(super) pack: &'b PackName,
+    pub(super) rollout: Option<&'b RolloutId>,
     pub(super) variant: Variant,
     pub(super) at: Timestamp,
 }
@@ -164,22 +164,22 @@ impl Store {
 }
 
 /// Adds to slots, and to the totals of their rollouts, inside a transaction.
-pub(super) async fn merge_slots(tx: &mut Tx, slots: &BTreeMap<SlotKey, Tally>) -> Result<(), StoreError> {
+pub(super) async fn merge_slots(tx: &mut Tx, slots: &BTreeMap<SlotKey<'_>, Tally>) -> Result<(), StoreError> {
     let mut totals: BTreeMap<(&RolloutId, Variant), Tally> = BTreeMap::new();
     for (key, tally) in slots {
-        if let Some(rollout) = &key.rollout {
+        if let Some(rollout) = key.rollout {
             totals.entry((rollout, key.variant)).or_default().merge(tally);
         }
-        let rollout = key.rollout.as_ref().map_or("", RolloutId::as_str);
+        let rollout = key.rollout.map_or("", RolloutId::as_str);
         let variant = key.variant.to_string();
         let sql = "SELECT body FROM tally WHERE rollout = $1 AND pack = $2 AND slot_at = $3 AND variant = $4";
-        let args = args![rollout, &key.pack, key.at, variant.as_str()];
-        let before = tx.fetch(sql, args).await.during(MERGE, &key.pack)?;
-        let sum = added(&before, tally).during(MERGE, &key.pack)?;
+        let args = args![rollout, key.pack, key.at, variant.as_str()];
+        let before = tx.fetch(sql, args).await.during(MERGE, key.pack)?;
+        let sum = added(&before, tally).during(MERGE, key.pack)?;
         let sql = "INSERT INTO tally (rollout, pack, slot_at, variant, body) VALUES ($1, $2, $3, $4, $5) \
                    ON CONFLICT (rollout, pack, slot_at, variant) DO UPDATE SET body = excluded.body";
-        let args = args![rollout, &key.pack, key.at, variant, json(&sum)];
-        tx.execute(sql, args).await.during(MERGE, &key.pack)?;
+        let args = args![rollout, key.pack, key.at, variant, json(&sum)];
+        tx.execute(sql, args).await.during(MERGE, key.pack)?;
     }
     for ((rollout, variant), tally) in totals {
         let variant = variant.to_string();

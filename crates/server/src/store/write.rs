@@ -95,7 +95,7 @@ impl Store {
         let what = format!("{} contacts and {} facts", batch.contacts.len(), batch.facts.len());
         let mut tx = self.db.begin().await.during(WRITE, &what)?;
         let mut written = Written::default();
-        let mut slots: BTreeMap<SlotKey, Tally> = BTreeMap::new();
+        let mut slots: BTreeMap<SlotKey<'_>, Tally> = BTreeMap::new();
         let mut assigned: BTreeMap<(&RolloutId, CohortId), u64> = BTreeMap::new();
 
         save_sessions(&mut tx, &batch.contacts).await.during(WRITE, &what)?;
@@ -211,10 +211,10 @@ impl NewUnits {
     }
 }
 
-fn slot_key(pack: &PackName, cohort: Option<&Arc<Cohort>>, at: Timestamp) -> SlotKey {
+fn slot_key<'b>(pack: &'b PackName, cohort: Option<&'b Arc<Cohort>>, at: Timestamp) -> SlotKey<'b> {
     SlotKey {
-        pack: pack.clone(),
-        rollout: cohort.and_then(|cohort| cohort.stamp.as_ref()).map(|stamp| stamp.rollout.clone()),
+        pack,
+        rollout: cohort.and_then(|cohort| cohort.stamp.as_ref()).map(|stamp| &stamp.rollout),
         variant: cohort.map_or(Variant::Stable, |cohort| cohort.variant),
         at: slot_of(at),
     }
