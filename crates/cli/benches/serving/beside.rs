@@ -18,6 +18,9 @@ const OPEN_STREAMS: u64 = 5_000;
 const TIMED_STREAMS: u64 = 20;
 const SOAK: Duration = Duration::from_secs(60);
 const SOAK_REQUESTS: u64 = 2_000;
+const LONG_SOAK: Duration = Duration::from_secs(30 * 60);
+/// Requests of each kind per second of the long run.
+const LONG_SOAK_RATE: u32 = 300;
 
 /// How a version is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +166,37 @@ pub(crate) async fn soak() -> anyhow::Result<()> {
             told = minute_sixth;
             let resident = format!("{:.1} MiB", mib(serin.server.resident_kib()?));
             row(&format!("after {} s, {} requests", told * 10, round * 2 * SOAK_REQUESTS), &resident);
+        }
+    }
+    Ok(())
+}
+
+/// The same at a low rate for half an hour, as a server that has much to do and time to do it.
+pub(crate) async fn long_soak() -> anyhow::Result<()> {
+    let minutes = LONG_SOAK.as_secs() / 60;
+    title(&format!(
+        "{LONG_SOAK_RATE} requests/s of each kind for {minutes} minutes, half of all with a prompt of a pack"
+    ));
+    let provider = Provider::start(0)?;
+    let serin = Serin::start(provider.address)?;
+    serin.apply_pack()?;
+    let started = Instant::now();
+    let (mut round, mut told) = (0_u64, 0_u64);
+    while started.elapsed() < LONG_SOAK {
+        let series = format!("soak-{round}");
+        let kinds = [(Answer::Json, Prompt::Own), (Answer::Stream, Prompt::Pack)]
+            .map(|(answer, prompt)| Requests::chat(serin.data, answer, prompt, &series));
+        load::in_turn(&kinds, LONG_SOAK_RATE, SOAK_REQUESTS).await?;
+        round += 1;
+        let fives = started.elapsed().as_secs() / 300;
+        if fives > told {
+            told = fives;
+            let (resident, cpu) = (mib(serin.server.resident_kib()?), serin.server.cpu()?.as_secs_f64());
+            let share = 100.0 * cpu / started.elapsed().as_secs_f64();
+            row(
+                &format!("after {} min, {} requests", told * 5, round * 2 * SOAK_REQUESTS),
+                &format!("{resident:.1} MiB, {share:.1} % of a core"),
+            );
         }
     }
     Ok(())

@@ -11,6 +11,7 @@
 //!
 //! `cargo bench -p serin-cli --bench serving -- json pins` runs the named parts only:
 //! `json`, `stream`, `paced`, `latency`, `resolve`, `ofrep`, `events`, `streams`, `soak`, `pins`, `memory`.
+//! `soak-30m`, half an hour at a low rate, runs only when it is named.
 
 #![expect(
     clippy::disallowed_methods,
@@ -84,6 +85,10 @@ fn main() -> anyhow::Result<()> {
     }
     if runs("soak") {
         runtime.block_on(beside::soak())?;
+    }
+    // Half an hour of it only for whoever asks.
+    if named.iter().any(|name| name == "soak-30m") {
+        runtime.block_on(beside::long_soak())?;
     }
     if runs("pins") {
         title("Assignment, in process, one thread, a million sessions pinned");
