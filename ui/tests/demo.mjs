@@ -178,7 +178,7 @@ export const tests = {
             await publish(base, { pack, version: "1.1.0", text: "Two." });
         }
         const page = await open(`${base}/oncall`);
-        await seen(page, "second");
+        await page.getByRole("link", { name: "second", exact: true }).waitFor();
         await page.keyboard.press("Alt+r");
         await page.getByRole("dialog").getByRole("button", { name: /second/ }).click();
         await page.getByRole("heading", { name: "Roll back second" }).waitFor();
