@@ -3,77 +3,37 @@
 #[expect(dead_code, reason = "each test program uses its own part")]
 mod support;
 
-use std::net::TcpListener;
-use std::process::Stdio;
-
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::process::{Child, Command};
-
+use support::alertmanager::{Alertmanager, http};
 use support::{Place, Server, eventually};
 
-/// Debian's Alertmanager, which tells Serin.
-struct Alertmanager {
-    url: String,
-    _child: Child,
-    _folder: TempDir,
-}
-
-impl Alertmanager {
-    async fn start(control: &str, key: &str) -> Self {
-        let folder = TempDir::new().expect("a temporary folder can be made");
-        let config = json!({
-            "route": {
-                "receiver": "serin", "group_by": ["alertname"],
-                "group_wait": "100ms", "group_interval": "1s", "repeat_interval": "1s",
-            },
-            "receivers": [{
-                "name": "serin",
-                "webhook_configs": [{
-                    "url": format!("{control}/api/v1/alerts"),
-                    "http_config": {"authorization": {"credentials": key}},
-                }],
+/// How an Alertmanager tells Serin.
+fn telling(control: &str, key: &str) -> Value {
+    json!({
+        "route": {
+            "receiver": "serin", "group_by": ["alertname"],
+            "group_wait": "100ms", "group_interval": "1s", "repeat_interval": "1s",
+        },
+        "receivers": [{
+            "name": "serin",
+            "webhook_configs": [{
+                "url": format!("{control}/api/v1/alerts"),
+                "http_config": {"authorization": {"credentials": key}},
             }],
-        });
-        let path = folder.path().join("alertmanager.yml");
-        std::fs::write(&path, config.to_string()).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new("prometheus-alertmanager")
-            .arg(format!("--config.file={}", path.display()))
-            .arg(format!("--storage.path={}", folder.path().display()))
-            .arg(format!("--web.listen-address={free}"))
-            .arg("--cluster.listen-address=")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("prometheus-alertmanager is installed: run `make test`, which installs it");
-        let manager = Self { url: format!("http://{free}"), _child: child, _folder: folder };
-        eventually("Alertmanager is ready", async || {
-            http().get(format!("{}/-/ready", manager.url)).send().await.ok()?.error_for_status().ok()
-        })
-        .await;
-        manager
-    }
-
-    /// Says that an alert fires until a point in time, as Prometheus does.
-    async fn alert(&self, name: &str, ends_at: jiff::Timestamp) {
-        let alert = json!([{
-            "labels": {"alertname": name, "service": "chat", "severity": "page"},
-            "annotations": {"summary": "5xx above 2 %"},
-            "generatorURL": "http://prometheus.example:9090/graph",
-            "endsAt": ends_at.to_string(),
-        }]);
-        let sent = http().post(format!("{}/api/v2/alerts", self.url)).json(&alert).send().await.unwrap();
-        assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
-    }
+        }],
+    })
 }
 
-fn http() -> reqwest::Client {
-    // An error means that there is one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().expect("a client can be made")
+/// Says that an alert fires until a point in time, as Prometheus does.
+async fn alert(manager: &Alertmanager, name: &str, ends_at: jiff::Timestamp) {
+    let alert = json!([{
+        "labels": {"alertname": name, "service": "chat", "severity": "page"},
+        "annotations": {"summary": "5xx above 2 %"},
+        "generatorURL": "http://prometheus.example:9090/graph",
+        "endsAt": ends_at.to_string(),
+    }]);
+    let sent = http().post(format!("{}/api/v2/alerts", manager.url)).json(&alert).send().await.unwrap();
+    assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
 }
 
 #[tokio::test]
@@ -93,14 +53,14 @@ async fn an_alert_of_a_real_alertmanager_holds_the_rollout_and_its_end_lets_it_g
     let key = run("key create monitoring --role alerts").await.out.trim().to_owned();
     run("apply -f 1.0.0.yaml").await;
     run("apply -f 2.0.0.yaml").await;
-    let manager = Alertmanager::start(&server.control, &key).await;
+    let manager = Alertmanager::start(&telling(&server.control, &key)).await;
     let holds = async || {
         let status = run("status support --output json").await.json();
         status["rollout"]["holds"].as_array().expect("holds").clone()
     };
 
     let now = jiff::Timestamp::now();
-    manager.alert("HighErrors", now + jiff::SignedDuration::from_hours(1)).await;
+    alert(&manager, "HighErrors", now + jiff::SignedDuration::from_hours(1)).await;
     let hold = eventually("the alert holds", async || holds().await.first().cloned()).await;
     assert_eq!(hold["cause"], "alert");
     let reason = hold["reason"].as_str().expect("a reason");
@@ -111,7 +71,7 @@ async fn an_alert_of_a_real_alertmanager_holds_the_rollout_and_its_end_lets_it_g
     let shown = run("status support").await.out;
     assert!(shown.contains("HighErrors fires since"), "{shown}");
 
-    manager.alert("HighErrors", jiff::Timestamp::now()).await;
+    alert(&manager, "HighErrors", jiff::Timestamp::now()).await;
     eventually("the end of the alert lets go", async || holds().await.is_empty().then_some(())).await;
     let log = run("audit --output json").await.json();
     let about: Vec<&Value> = log["entries"]

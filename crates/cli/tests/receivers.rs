@@ -4,16 +4,15 @@
 #[expect(dead_code, reason = "each test program uses its own part")]
 mod support;
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
-use tempfile::TempDir;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use support::alertmanager::Alertmanager;
 use support::{Place, Server, eventually, repository};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -60,63 +59,8 @@ impl Judge {
     }
 }
 
-/// Debian's Alertmanager, which tells nobody.
-struct Alertmanager {
-    url: String,
-    _child: Child,
-    _folder: TempDir,
-}
-
-impl Alertmanager {
-    async fn start() -> Self {
-        let folder = TempDir::new().expect("a temporary folder can be made");
-        let config = folder.path().join("alertmanager.yml");
-        std::fs::write(&config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n").unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new("prometheus-alertmanager")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.path={}", folder.path().display()))
-            .arg(format!("--web.listen-address={free}"))
-            .arg("--cluster.listen-address=")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("prometheus-alertmanager is installed: run `make test`, which installs it");
-        let manager = Self { url: format!("http://{free}"), _child: child, _folder: folder };
-        eventually("Alertmanager is ready", async || manager.alerts().await).await;
-        manager
-    }
-
-    /// What fires, as `name severity`; nothing while it does not answer.
-    async fn alerts(&self) -> Option<Vec<String>> {
-        let url = format!("{}/api/v2/alerts?active=true", self.url);
-        let alerts: Vec<Value> = http().get(url).send().await.ok()?.json().await.ok()?;
-        let mut names: Vec<String> = alerts
-            .iter()
-            .map(|alert| {
-                let labels = &alert["labels"];
-                let (name, severity) = (labels["alertname"].as_str()?, labels["severity"].as_str()?);
-                Some(format!("{name} {severity}"))
-            })
-            .collect::<Option<_>>()?;
-        names.sort();
-        Some(names)
-    }
-
-    async fn fires(&self, expected: &[&str]) {
-        eventually(&format!("{expected:?} fires"), async || {
-            self.alerts().await.filter(|alerts| alerts == expected)
-        })
-        .await;
-    }
-}
-
-fn http() -> reqwest::Client {
-    // An error means that there is one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().expect("a client can be made")
+fn telling_nobody() -> Value {
+    json!({"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]})
 }
 
 fn settings(folder: &Path, judge: &Judge, manager: &Alertmanager) -> String {
@@ -143,7 +87,7 @@ fn settings(folder: &Path, judge: &Judge, manager: &Alertmanager) -> String {
 #[tokio::test]
 async fn real_receivers_take_what_they_are_told() {
     let judge = Judge::start().await;
-    let manager = Alertmanager::start().await;
+    let manager = Alertmanager::start(&telling_nobody()).await;
     let place = Place::empty();
     place.publishable("1.0.0");
     place.publishable("2.0.0");

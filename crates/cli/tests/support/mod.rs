@@ -1,5 +1,7 @@
 //! Runs the program as a user does: the binary itself, in a folder of its own, with a bare environment.
 
+pub(crate) mod alertmanager;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
