@@ -277,60 +277,50 @@ pub(crate) fn step_evidence(plan: &Plan, step: u16, now: Timestamp) -> serde_jso
 
 /// Sets a hold, stops the step clock and notes both.
 pub(crate) fn set_hold(draft: &mut Draft, cause: HoldCause, reason: &str, actor: &Actor, now: Timestamp) {
-    let active = draft.active();
-    active.clock = active.clock.stopped(now);
-    let hold = Hold { since: now, reason: reason.to_owned(), actor: actor.clone(), reminded: false };
-    active.holds.insert(cause, hold);
+    hold(draft, cause, reason, actor, now);
     draft.fact(actor, Action::HoldSet, reason, json!({"cause": cause, "cleared_by": cause.cleared_by()}));
 }
 
 /// Sets the hold of alerts, or tells which alerts it stands for now.
 pub(crate) fn set_alert_hold(draft: &mut Draft, reason: &str, alerts: &[Alert], now: Timestamp) {
-    let (cause, actor) = (HoldCause::Alert, Actor::serin());
-    let active = draft.active();
-    active.clock = active.clock.stopped(now);
-    let new = Hold { since: now, reason: String::new(), actor: actor.clone(), reminded: false };
-    active.holds.entry(cause).or_insert(new).reason = reason.to_owned();
+    let actor = Actor::serin();
+    hold(draft, HoldCause::Alert, reason, &actor, now);
     draft.fact(&actor, Action::HoldSet, reason, alert::set_evidence(alerts, now));
+}
+
+/// Clears a hold; the step clock runs again when it was the last one.
+pub(crate) fn clear_hold(draft: &mut Draft, cause: HoldCause, reason: &str, actor: &Actor, now: Timestamp) {
+    release(draft, cause, now);
+    draft.fact(actor, Action::HoldCleared, reason, json!({"cause": cause}));
 }
 
 /// Clears the hold of alerts, and tells what became of them.
 pub(crate) fn clear_alert_hold(draft: &mut Draft, alerts: &[Alert], now: Timestamp) {
-    let active = draft.active();
-    let since = active.holds.remove(&HoldCause::Alert).map_or(now, |hold| hold.since);
-    if active.holds.is_empty() {
-        active.clock = active.clock.resumed(now);
-    }
+    let since = release(draft, HoldCause::Alert, now).map_or(now, |hold| hold.since);
     let reason = alert::reason_to_clear(alerts, since, now);
     let evidence = alert::clear_evidence(alerts, since, now);
     draft.fact(&Actor::serin(), Action::HoldCleared, &reason, evidence);
 }
 
-/// Clears a hold; the step clock runs again when it was the last one.
-pub(crate) fn clear_hold(draft: &mut Draft, cause: HoldCause, reason: &str, actor: &Actor, now: Timestamp) {
+/// Stops the step clock for a cause; one that holds already goes on with another reason.
+fn hold(draft: &mut Draft, cause: HoldCause, reason: &str, actor: &Actor, now: Timestamp) {
     let active = draft.active();
-    active.frozen = match cause {
-        HoldCause::Frozen => active.frozen_until(now),
-        HoldCause::Paused
-        | HoldCause::AtRisk
-        | HoldCause::NoData
-        | HoldCause::Unproven
-        | HoldCause::StableFails
-        | HoldCause::Degraded
-        | HoldCause::SampleRatio
-        | HoldCause::ProviderUnreachable
-        | HoldCause::ApprovalDue
-        | HoldCause::NoBaseline
-        | HoldCause::Deadline
-        | HoldCause::Unobserved
-        | HoldCause::Alert
-        | HoldCause::ForcedStable => active.frozen,
-    };
-    active.holds.remove(&cause);
+    active.clock = active.clock.stopped(now);
+    let new = Hold { since: now, reason: String::new(), actor: actor.clone(), reminded: false };
+    active.holds.entry(cause).or_insert(new).reason = reason.to_owned();
+}
+
+/// Takes a hold away; the step clock runs again when it was the last one.
+fn release(draft: &mut Draft, cause: HoldCause, now: Timestamp) -> Option<Hold> {
+    let active = draft.active();
+    if cause == HoldCause::Frozen {
+        active.frozen = active.frozen_until(now);
+    }
+    let released = active.holds.remove(&cause);
     if active.holds.is_empty() {
         active.clock = active.clock.resumed(now);
     }
-    draft.fact(actor, Action::HoldCleared, reason, json!({"cause": cause}));
+    released
 }
 
 /// Whether a pack can be told to do something at all; used to show only what is possible.
