@@ -33,14 +33,7 @@ pub(crate) fn expiry(text: &str) -> Result<HoldFor, String> {
 }
 
 fn rules(reader: &mut Reader<'_>) -> Vec<AlertRule> {
-    let mut rules = Vec::new();
-    for (index, (place, fields)) in reader.mappings(RULES).into_iter().enumerate() {
-        if index == MOST_RULES {
-            reader.problem(&place, RULES, &format!("there are more than {MOST_RULES} rules"), None);
-            break;
-        }
-        rules.extend(rule(reader, &format!("{RULES}[{index}]"), &place, fields));
-    }
+    let rules = reader.rules(RULES, MOST_RULES, rule);
     let shown: Vec<String> = rules
         .iter()
         .map(|AlertRule { labels, packs }| {
@@ -49,8 +42,7 @@ fn rules(reader: &mut Reader<'_>) -> Vec<AlertRule> {
             format!("{{match: {{{}}}, packs: [{packs}]}}", labels.collect::<Vec<_>>().join(", "))
         })
         .collect();
-    let origin = if shown.is_empty() { "default" } else { "file" };
-    reader.show(RULES, format!("[{}]", shown.join(", ")), origin.to_owned());
+    reader.show_list(RULES, &shown);
     rules
 }
 

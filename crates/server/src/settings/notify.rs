@@ -3,7 +3,7 @@
 use serin_core::manifest::{Node, Value};
 use serin_core::units::HoldFor;
 
-use super::read::{Reader, Written};
+use super::read::{Reader, Written, text_of_file};
 use super::{duration, yes_or_no};
 use crate::gateway::Secret;
 use crate::notify::event::{Severities, Severity};
@@ -75,8 +75,7 @@ fn receivers(reader: &mut Reader<'_>) -> Vec<Receiver> {
             format!("{{name: {}, type: {}, url: \"{url}/…\"}}", receiver.name, receiver.to.word())
         })
         .collect();
-    let origin = if shown.is_empty() { "default" } else { "file" };
-    reader.show(SETTING, format!("[{}]", shown.join(", ")), origin.to_owned());
+    reader.show_list(SETTING, &shown);
     receivers
 }
 
@@ -103,10 +102,10 @@ fn receiver(reader: &mut Reader<'_>, path: &str, place: &str, fields: &[Written]
             "type" => word = Some((text.to_owned(), place.clone())),
             "url" if text.is_empty() => fits(reader, Err("is empty".to_owned())),
             "url" => url = Some(Ok(text.to_owned())),
-            "urlEnv" => url = Some(of_variable(reader, text)),
-            "urlFile" => url = Some(of_file(text)),
-            "keyEnv" => key = Some(of_variable(reader, text)),
-            "keyFile" => key = Some(of_file(text)),
+            "urlEnv" => url = Some(reader.text_of_variable(text)),
+            "urlFile" => url = Some(text_of_file(text)),
+            "keyEnv" => key = Some(reader.text_of_variable(text)),
+            "keyFile" => key = Some(text_of_file(text)),
             "packs" => {
                 let read = list(node, |text| Ok(Glob::new(text)));
                 fits(reader, read.map(|globs| packs = globs));
@@ -176,18 +175,6 @@ fn receiver_name(text: &str) -> Result<String, String> {
     let fits = (1..=63).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if fits { Ok(text.to_owned()) } else { Err("must hold 1 to 63 letters, digits, '-' or '_'".to_owned()) }
-}
-
-fn of_variable(reader: &mut Reader<'_>, name: &str) -> Result<String, String> {
-    reader.variable(name).ok_or_else(|| format!("the variable {name} is not set, or empty"))
-}
-
-fn of_file(path: &str) -> Result<String, String> {
-    match std::fs::read_to_string(path) {
-        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-        Ok(_) => Err(format!("{path} is empty")),
-        Err(error) => Err(format!("could not read {path}: {error}")),
-    }
 }
 
 fn text(node: &Node) -> &str {

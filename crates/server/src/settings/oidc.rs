@@ -8,7 +8,7 @@ use serin_core::manifest::{Node, Value};
 use serin_core::units::HoldFor;
 
 use super::duration;
-use super::read::{Reader, Written};
+use super::read::{Reader, Written, text_of_file};
 use crate::auth::SESSION_LASTS;
 use crate::gateway::Secret;
 use crate::notify::receiver::Glob;
@@ -101,18 +101,11 @@ pub(super) fn read(reader: &mut Reader<'_>, public_url: Option<&str>) -> Option<
 
 /// The secret, from a variable or a file that the settings name.
 fn secret(reader: &mut Reader<'_>) -> Option<Secret> {
-    let from_variable = reader.optional("oidc.clientSecretEnv").map(|(name, origin)| {
-        let text = reader.variable(&name);
-        (text.ok_or_else(|| format!("the variable {name} is not set, or empty")), origin)
-    });
-    let from_file = reader.optional("oidc.clientSecretFile").map(|(path, origin)| {
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-            Ok(_) => Err(format!("{path} is empty")),
-            Err(error) => Err(format!("could not read {path}: {error}")),
-        };
-        (text, origin)
-    });
+    let from_variable = reader
+        .optional("oidc.clientSecretEnv")
+        .map(|(name, origin)| (reader.text_of_variable(&name), origin));
+    let from_file =
+        reader.optional("oidc.clientSecretFile").map(|(path, origin)| (text_of_file(&path), origin));
     let (text, origin) = from_variable.or(from_file)?;
     match text {
         Ok(text) => Some(Secret::new(text)),
@@ -153,14 +146,7 @@ fn web_address(text: &str) -> Result<(), String> {
 }
 
 fn roles(reader: &mut Reader<'_>) -> Vec<RoleRule> {
-    let mut rules = Vec::new();
-    for (index, (place, fields)) in reader.mappings(ROLES).into_iter().enumerate() {
-        if index == MOST_RULES {
-            reader.problem(&place, ROLES, &format!("there are more than {MOST_RULES} rules"), None);
-            break;
-        }
-        rules.extend(rule(reader, &format!("{ROLES}[{index}]"), &place, fields));
-    }
+    let rules = reader.rules(ROLES, MOST_RULES, rule);
     let shown: Vec<String> = rules
         .iter()
         .map(|RoleRule { value, grant }| {
@@ -169,8 +155,7 @@ fn roles(reader: &mut Reader<'_>) -> Vec<RoleRule> {
             format!("{{value: {:?}, role: {}{packs}}}", value.as_str(), grant.role)
         })
         .collect();
-    let origin = if shown.is_empty() { "default" } else { "file" };
-    reader.show(ROLES, format!("[{}]", shown.join(", ")), origin.to_owned());
+    reader.show_list(ROLES, &shown);
     rules
 }
 

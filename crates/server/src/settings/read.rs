@@ -253,6 +253,30 @@ impl<'a> Reader<'a> {
         entries.collect()
     }
 
+    /// Reads a list of rules, each with its path and its place; those beyond `most` are refused.
+    pub(super) fn rules<T>(
+        &mut self,
+        setting: &str,
+        most: usize,
+        read: impl Fn(&mut Self, &str, &str, Vec<Written>) -> Option<T>,
+    ) -> Vec<T> {
+        let mut rules = Vec::new();
+        for (index, (place, fields)) in self.mappings(setting).into_iter().enumerate() {
+            if index == most {
+                self.problem(&place, setting, &format!("there are more than {most} rules"), None);
+                break;
+            }
+            rules.extend(read(self, &format!("{setting}[{index}]"), &place, fields));
+        }
+        rules
+    }
+
+    /// Shows a list that only the file can fill.
+    pub(super) fn show_list(&mut self, setting: &str, shown: &[String]) {
+        let origin = if shown.is_empty() { "default" } else { "file" };
+        self.show(setting, format!("[{}]", shown.join(", ")), origin.to_owned());
+    }
+
     /// Reads one mapping; an absent one has no entries.
     pub(super) fn mapping(&mut self, setting: &str) -> Vec<Written> {
         self.asked.insert(setting.to_owned());
@@ -277,6 +301,14 @@ impl<'a> Reader<'a> {
     pub(super) fn variable(&mut self, variable: &str) -> Option<String> {
         self.known_variables.insert(variable.to_owned());
         self.variables.get(variable).filter(|text| !text.is_empty()).cloned()
+    }
+
+    /// What a variable holds that has to be there.
+    ///
+    /// # Errors
+    /// A sentence that names the variable.
+    pub(super) fn text_of_variable(&mut self, variable: &str) -> Result<String, String> {
+        self.variable(variable).ok_or_else(|| format!("the variable {variable} is not set, or empty"))
     }
 
     /// Reads the prices of models: `MODEL: {input, cached, output}` in US dollars for a million tokens.
@@ -377,6 +409,18 @@ impl<'a> Reader<'a> {
             }
         }
         if self.problems.is_empty() { Ok(settings) } else { Err(SettingsError::Problems(self.problems)) }
+    }
+}
+
+/// What a file holds that is not empty, without the spaces around it.
+///
+/// # Errors
+/// A sentence that names the file.
+pub(super) fn text_of_file(path: &str) -> Result<String, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+        Ok(_) => Err(format!("{path} is empty")),
+        Err(error) => Err(format!("could not read {path}: {error}")),
     }
 }
 
