@@ -115,9 +115,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store fails.
     pub async fn forced_packs(&self) -> Result<BTreeSet<PackName>, StoreError> {
-        let sql = "SELECT pack, action FROM audit WHERE action IN ($1, $2) ORDER BY seq";
-        let actions = [Action::ForcedStable, Action::ForcedStableCleared].map(Action::as_str);
-        let rows = self.db.fetch(sql, args![actions[0], actions[1]]).await.during(READ, &"*")?;
+        // In the words of its index, which is found by them.
+        let sql = "SELECT pack, action FROM audit \
+                   WHERE action IN ('forced_stable', 'forced_stable_cleared') ORDER BY seq";
+        let rows = self.db.fetch(sql, args![]).await.during(READ, &"*")?;
         let mut forced = BTreeSet::new();
         for row in &rows {
             let (pack, action) = forced_entry(row).during(READ, &"*")?;

@@ -200,6 +200,7 @@ fn migrations() -> Migrator {
         simple(12, "notify", include_str!("migrations/0012_notify.sql")),
         simple(16, "alerts", include_str!("migrations/0016_alerts.sql")),
         simple(20, "verdicts", include_str!("migrations/0020_verdicts.sql")),
+        simple(22, "audit_forced", include_str!("migrations/0022_audit_forced.sql")),
     ])
 }
 
