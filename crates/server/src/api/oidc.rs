@@ -163,19 +163,11 @@ fn refused(app: &App, oidc: &Oidc, error: &SignInError) -> Response {
         ),
     };
     tracing::warn!(%error, "nobody signed in: {error}");
-    let again = match error {
-        SignInError::NoRole { .. } => String::new(),
-        SignInError::Unreachable { .. }
-        | SignInError::Discovery { .. }
-        | SignInError::NotUnderWay
-        | SignInError::OtherBrowser
-        | SignInError::Denied { .. }
-        | SignInError::OtherIssuer { .. }
-        | SignInError::CodeRefused { .. }
-        | SignInError::Token { .. } => {
-            let label = escaped(&oidc.settings().label);
-            format!("<p><a href=\"{}\">Sign in with {label}</a></p>", crate::oidc::BEGIN_PATH)
-        }
+    let again = if error.is_for_want_of_a_role() {
+        String::new()
+    } else {
+        let label = escaped(&oidc.settings().label);
+        format!("<p><a href=\"{}\">Sign in with {label}</a></p>", crate::oidc::BEGIN_PATH)
     };
     let text = format!(
         "<p>{}.</p><p>{hint}</p>{again}<p><a href=\"/\">Sign in with a key</a></p>",

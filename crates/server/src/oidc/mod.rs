@@ -182,6 +182,23 @@ pub enum SignInError {
     },
 }
 
+impl SignInError {
+    /// Whether somebody was signed in after all, and only has no role here.
+    pub fn is_for_want_of_a_role(&self) -> bool {
+        match self {
+            Self::NoRole { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Discovery { .. }
+            | Self::NotUnderWay
+            | Self::OtherBrowser
+            | Self::Denied { .. }
+            | Self::OtherIssuer { .. }
+            | Self::CodeRefused { .. }
+            | Self::Token { .. } => false,
+        }
+    }
+}
+
 fn in_words(description: &Option<String>) -> String {
     description.as_ref().map_or_else(String::new, |text| format!(" ({text})"))
 }

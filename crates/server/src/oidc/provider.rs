@@ -300,16 +300,9 @@ impl Oidc {
     }
 
     fn count(&self, error: &SignInError) {
-        let counter = match error {
-            SignInError::NoRole { .. } => &self.counts.without_role,
-            SignInError::Unreachable { .. }
-            | SignInError::Discovery { .. }
-            | SignInError::NotUnderWay
-            | SignInError::OtherBrowser
-            | SignInError::Denied { .. }
-            | SignInError::OtherIssuer { .. }
-            | SignInError::CodeRefused { .. }
-            | SignInError::Token { .. } => &self.counts.failed,
+        let counter = match error.is_for_want_of_a_role() {
+            true => &self.counts.without_role,
+            false => &self.counts.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
