@@ -3,16 +3,28 @@
 use crate::ids::SessionHash;
 use crate::weight::Weight;
 
-/// Keeps the draw apart from the buckets of every rollout.
-const SALT: &[u8] = b"serin sample";
+/// The place of a session in the draw: the 64 bits of its hash below the tag of its pack.
+///
+/// A database can compare them: they are the bytes 4 to 11 of the hash, the most significant first. No bucket of a
+/// rollout follows from them, for a bucket is a hash with the rollout's own salt.
+#[expect(clippy::cast_possible_truncation, reason = "the tag above these bits is no part of the draw")]
+fn place(session: SessionHash) -> u64 {
+    (session.0 >> 32) as u64
+}
+
+/// The last place that is drawn at a rate; nothing when nobody is drawn.
+pub fn last_drawn(rate: Weight) -> Option<u64> {
+    let drawn = (u128::from(rate.bp()) << 64) / u128::from(Weight::FULL.bp());
+    let last = drawn.checked_sub(1)?;
+    Some(u64::try_from(last).expect("no rate is above 100%, which draws 2^64 places"))
+}
 
 /// Whether a session is recorded when a share of the sessions is.
 ///
 /// A pure function of the session: its requests are recorded all or none. It knows nothing of a rollout, so that
 /// both variants are recorded at the same rate.
 pub fn is_drawn(session: SessionHash, rate: Weight) -> bool {
-    let hash = xxhash_rust::xxh3::xxh3_64(&[SALT, &[0], &session.0.to_be_bytes()].concat());
-    (u128::from(hash) * 10_000) >> 64 < u128::from(rate.bp())
+    last_drawn(rate).is_some_and(|last| place(session) <= last)
 }
 
 #[cfg(test)]
@@ -44,6 +56,17 @@ mod tests {
         for n in 0..1_000 {
             assert!(!is_drawn(SessionHash(n), Weight::ZERO));
             assert!(is_drawn(SessionHash(n), Weight::FULL));
+        }
+        assert_eq!((last_drawn(Weight::ZERO), last_drawn(Weight::FULL)), (None, Some(u64::MAX)));
+    }
+
+    #[test]
+    fn whoever_is_drawn_at_a_rate_is_drawn_at_every_higher_one() {
+        for n in 0..1_000_u128 {
+            let session = SessionHash(n << 118 | n << 86);
+            let draws: Vec<bool> =
+                (0..=10_000).map(|bp| is_drawn(session, Weight::from_bp(bp).unwrap())).collect();
+            assert!(draws.is_sorted(), "{n}");
         }
     }
 }

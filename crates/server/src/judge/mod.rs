@@ -24,7 +24,6 @@ use serin_core::ids::PackName;
 use serin_core::judge::{Judge, QUIET, Said, Speaker, Verdict};
 use serin_core::metric::{MetricName, Signal};
 use serin_core::observation::{Fact, Outcome};
-use serin_core::sample::is_drawn;
 use serin_core::units::HoldFor;
 use tokio::sync::Mutex;
 
@@ -34,10 +33,12 @@ use crate::gateway::{AskError, Gateway, Ids, Prices};
 use crate::ingest::Reporter;
 use crate::samples::{Sample, SampleSignal, Samples};
 use crate::signal::SessionFact;
-use crate::store::{Judgeable, Judged, Settled, StoreError, VerdictState};
+use crate::store::{Due, Judgeable, Judged, Settled, StoreError, VerdictState};
 
 /// How often it is looked whether sessions are to be judged.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Sessions that one look finds at most: what is beyond the budget is noted for so many at a time.
+const MOST_FOUND: u32 = 20_000;
 /// Sessions that one look asks about at most.
 const BATCH: usize = 32;
 /// Requests to judges under way at once.
@@ -185,8 +186,14 @@ impl Judges {
         }
         self.samples.settled().await;
         let store = self.control.store();
-        let mut sessions = store.judgeable(*of, QUIET.before(now), PAUSE.before(now), now).await?;
-        sessions.retain(|session| is_drawn(session.hash, judge.sample_rate));
+        let due = Due {
+            rate: judge.sample_rate,
+            quiet: QUIET.before(now),
+            waiting: PAUSE.before(now),
+            now,
+            limit: MOST_FOUND,
+        };
+        let sessions = store.judgeable(*of, due).await?;
         if sessions.is_empty() {
             return Ok(());
         }

@@ -5,6 +5,7 @@ mod files;
 mod folding;
 mod ingest;
 mod tampering;
+mod verdicts;
 mod writes;
 
 use std::path::PathBuf;

@@ -3,16 +3,15 @@
 use serin_core::ids::{PackName, RolloutId, SessionHash};
 use serin_core::metric::MetricName;
 use serin_core::routing::CohortId;
+use serin_core::sample::last_drawn;
 use serin_core::units::Timestamp;
+use serin_core::weight::Weight;
 
 use super::Store;
-use super::db::{Row, args};
+use super::db::{Row, Value, args};
 use super::error::{Cause, During, StoreError};
 use super::samples::{READ_SESSION, sample};
 use crate::samples::Sample;
-
-/// Sessions that are looked at in one go at most.
-const MOST_JUDGEABLE: i64 = 20_000;
 
 /// An outcome of a rollout that is judged.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +22,21 @@ pub struct Judged<'a> {
     pub rollout: &'a RolloutId,
     /// The outcome.
     pub outcome: &'a MetricName,
+}
+
+/// Which sessions are due to be judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Due {
+    /// The share of the sessions that is judged, drawn by their hashes.
+    pub rate: Weight,
+    /// Nothing was said in them since.
+    pub quiet: Timestamp,
+    /// Those that wait have waited since.
+    pub waiting: Timestamp,
+    /// The time; what has expired by now is not there.
+    pub now: Timestamp,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// A session that may be judged.
@@ -101,31 +115,29 @@ const WRITE: &str = "note the judgement of a session of";
 const COUNT: &str = "count the verdicts of";
 
 impl Store {
-    /// Recorded sessions of a rollout that were quiet since `quiet` and were not judged, the longest quiet first; those
-    /// that wait since before `waiting` are among them.
+    /// Recorded sessions of a rollout that are drawn, quiet and not judged, the longest quiet first.
+    ///
+    /// Those that are not drawn take no place in the list: however many there are, the others are reached.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
-    pub async fn judgeable(
-        &self,
-        judged: Judged<'_>,
-        quiet: Timestamp,
-        waiting: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<Judgeable>, StoreError> {
+    pub async fn judgeable(&self, judged: Judged<'_>, due: Due) -> Result<Vec<Judgeable>, StoreError> {
+        let Some(last) = last_drawn(due.rate) else { return Ok(Vec::new()) };
+        // A place in the draw is a part of the hash, and byte strings compare like the numbers that they are.
         let sql = "SELECT key_hash, cohort FROM sample WHERE pack = $1 AND rollout = $2 AND expires_at > $3 \
-                   AND NOT EXISTS (SELECT 1 FROM verdict WHERE verdict.rollout = $2 AND verdict.outcome = $4 \
+                   AND substr(key_hash, 5, 8) <= $8 AND NOT EXISTS (SELECT 1 FROM verdict WHERE verdict.rollout = $2 AND verdict.outcome = $4 \
                    AND verdict.key_hash = sample.key_hash AND verdict.cohort = sample.cohort \
                    AND NOT (verdict.state = 'waiting' AND verdict.at <= $5)) \
                    GROUP BY key_hash, cohort HAVING MAX(at) <= $6 ORDER BY MAX(at), key_hash LIMIT $7";
         let args = args![
             judged.pack,
             judged.rollout.as_str(),
-            now,
+            due.now,
             judged.outcome.as_str(),
-            waiting,
-            quiet,
-            MOST_JUDGEABLE
+            due.waiting,
+            due.quiet,
+            i64::from(due.limit),
+            Value::Bytes(last.to_be_bytes().to_vec()),
         ];
         let rows = self.db.fetch(sql, args).await.during(READ, judged.pack)?;
         let judgeable = |row: &Row| Ok(Judgeable { hash: row.hash(0)?, cohort: row.cohort(1)? });

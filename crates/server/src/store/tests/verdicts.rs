@@ -1,0 +1,81 @@
+//! Which sessions a judge is asked about.
+
+use std::collections::BTreeSet;
+
+use serin_core::ids::SessionKey;
+use serin_core::metric::MetricName;
+use serin_core::routing::Variant;
+use serin_core::sample::is_drawn;
+use serin_core::units::HoldFor;
+use serin_core::weight::Weight;
+
+use super::*;
+use crate::samples::{Said, Sample};
+use crate::store::{Due, Judgeable, Judged};
+
+on_sqlite! {
+    with_rollout:
+    sessions_that_are_not_drawn_keep_nobody_from_being_judged
+        as sqlite_sessions_that_are_not_drawn_keep_nobody_from_being_judged,
+    the_database_draws_the_sessions_that_the_rate_draws as sqlite_the_database_draws_the_sessions_that_the_rate_draws,
+}
+
+/// What was said in a session by a request of its own.
+fn sample(key: &str, now: Timestamp) -> Sample {
+    Sample {
+        id: format!("request-of-{key}"),
+        pack: pack(),
+        key: SessionKey::parse(key).unwrap(),
+        hash: hash(key),
+        cohort: CANARY,
+        version: version("2.0.0"),
+        variant: Some(Variant::Canary),
+        rollout: Some(rollout()),
+        segment: None,
+        at: now,
+        signals: Vec::new(),
+        said: Said::default(),
+    }
+}
+
+impl World {
+    async fn record(&self, samples: &[Sample]) {
+        self.store.save_samples(samples, HoldFor::from_hours(24), usize::MAX).await.unwrap();
+    }
+
+    /// The sessions that are due an hour after the start, the longest quiet first.
+    async fn due(&self, rate: Weight, limit: u32) -> Vec<Judgeable> {
+        let (pack, rollout, outcome) = (pack(), rollout(), MetricName::parse("polite").unwrap());
+        let judged = Judged { pack: &pack, rollout: &rollout, outcome: &outcome };
+        let now = at(3_600);
+        let due = Due { rate, quiet: at(3_540), waiting: at(3_570), now, limit };
+        self.store.judgeable(judged, due).await.unwrap()
+    }
+}
+
+async fn sessions_that_are_not_drawn_keep_nobody_from_being_judged(world: World) {
+    let rate = Weight::from_percent(10.0).unwrap();
+    let keys: Vec<String> = (0..400).map(|n| format!("session-{n}")).collect();
+    let (drawn, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| is_drawn(hash(key), rate));
+    assert!(drawn.len() > 10 && others.len() > 300, "{} {}", drawn.len(), others.len());
+    // The others are quiet for longer, and are more than one look reads.
+    let first: Vec<Sample> = others.iter().map(|key| sample(key, at(100))).collect();
+    let later: Vec<Sample> = drawn.iter().map(|key| sample(key, at(200))).collect();
+    world.record(&first).await;
+    world.record(&later).await;
+    let found = world.due(rate, 10).await;
+    assert_eq!(found.len(), 10);
+    assert!(found.iter().all(|session| is_drawn(session.hash, rate)));
+}
+
+async fn the_database_draws_the_sessions_that_the_rate_draws(world: World) {
+    let keys: Vec<String> = (0..300).map(|n| format!("session-{n}")).collect();
+    let samples: Vec<Sample> = keys.iter().map(|key| sample(key, at(100))).collect();
+    world.record(&samples).await;
+    for percent in [0.0, 0.01, 1.0, 33.0, 50.0, 99.99, 100.0] {
+        let rate = Weight::from_percent(percent).unwrap();
+        let due: BTreeSet<_> = world.due(rate, 1_000).await.iter().map(|session| session.hash).collect();
+        let drawn = keys.iter().map(|key| hash(key)).filter(|hash| is_drawn(*hash, rate)).collect();
+        assert_eq!(due, drawn, "{percent}%");
+    }
+}
