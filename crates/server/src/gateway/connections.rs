@@ -1,39 +1,38 @@
 //! Connections to the provider.
 //!
-//! Over HTTP/1.1 each is driven by the task of the request that uses it. A connection of hyper does its work when
-//! it is polled. Here it is polled by whoever waits for the answer or reads its body, and by no task of its own: no
-//! frame changes hands between tasks, chunks that arrived together leave together, and dropping an answer closes
-//! its connection, which cancels the call. Over HTTP/2 requests share connections; those are in `shared`.
+//! Over HTTP/1.1 each is driven by the task of the request that uses it: by whoever waits for the answer or reads its
+//! body, and by no task of its own. No frame changes hands between tasks, and dropping an answer closes its
+//! connection, which cancels the call. Over HTTP/2 requests share connections; those are in `shared`.
 
 use std::error::Error;
-use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tower_service::Service;
 
+use super::answer_body::{AnswerBody, Carrier};
+use super::http1::{Http1Error, Line};
 use super::shared::{SharedLines, Stream, Unread, copy, for_http1, for_http2, unread};
 use super::slots::Slot;
 use crate::trust::of_tls;
 
 /// The body of a request to the provider: in one piece, or streamed through.
 pub(super) type RequestBody = Either<Full<Bytes>, Body>;
+
+/// A connection that carries one request at a time.
+pub(super) type OwnLine = Line<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>;
 
 /// Unused connections that are kept; more are closed.
 const MOST_IDLE: usize = 1_024;
@@ -102,7 +101,7 @@ struct LastFailure {
 /// A connection for one request.
 enum Way {
     /// Of its own, new or used before.
-    Own { line: Box<Line>, is_fresh: bool },
+    Own { line: Box<OwnLine>, is_fresh: bool },
     /// A place on one that others use as well.
     Shared(Stream),
 }
@@ -112,84 +111,18 @@ enum Way {
 pub(super) enum Unanswered {
     /// No connection could be opened.
     NotConnected(Arc<dyn Error + Send + Sync>),
-    /// The connection broke before the answer began.
-    Broken(hyper::Error),
-}
-
-/// One connection with its sending end; the connection is gone once it has ended.
-struct Line {
-    sender: http1::SendRequest<RequestBody>,
-    connection: Option<http1::Connection<MaybeHttpsStream<TokioIo<TcpStream>>, RequestBody>>,
+    /// The connection broke before the answer began, or what came is none.
+    Http1(Http1Error),
+    /// The same over HTTP/2.
+    Http2(hyper::Error),
 }
 
 /// Connections that nobody uses, the last used one at the end.
-struct Idle {
-    lines: Mutex<Vec<(Instant, Box<Line>)>>,
+pub(super) struct Idle {
+    lines: Mutex<Vec<(Instant, Box<OwnLine>)>>,
     timeout: Duration,
     /// Whether a task is there that closes them when their time is over.
     is_watched: AtomicBool,
-}
-
-/// What an answer comes over.
-enum Carrier {
-    /// A connection of its own, which its reader drives, and where that goes afterwards.
-    Own(Option<Box<Line>>, Arc<Idle>),
-    /// A connection that drives itself, and whether the answer is a success.
-    Shared { is_success: bool, _stream: Stream },
-}
-
-/// The body of an answer, which drives its connection and gives it back after the end.
-pub(super) struct AnswerBody {
-    incoming: Incoming,
-    carrier: Carrier,
-    has_ended: bool,
-    /// Whether frames were handed out that the client's connection may still hold back.
-    has_unflushed: bool,
-    /// How the answer broke off, told after the frames before it had their chance to leave.
-    broken: Option<AnswerError>,
-    silence: Silence,
-    /// The place of its request, which is free again afterwards.
-    _slot: Slot,
-}
-
-/// Watches for how long nothing comes.
-struct Silence {
-    longest: Duration,
-    since: Option<Instant>,
-    /// Armed when an answer first has to be waited for.
-    alarm: Option<Pin<Box<Sleep>>>,
-}
-
-/// Why an answer broke off.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AnswerError {
-    /// The connection broke.
-    #[error("the provider broke off its answer")]
-    Broken(#[source] hyper::Error),
-    /// The provider ended its stream without ending the answer.
-    #[error("the provider ended its answer in the middle")]
-    Cut,
-    /// Nothing came for too long.
-    #[error("the provider sent nothing for {0:?} in the middle of its answer")]
-    Stalled(Duration),
-}
-
-impl Silence {
-    /// Nothing is there for now; ready when that is so for too long.
-    ///
-    /// The alarm is set once and put off when it rings too early, so that frames cost no timer.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let longest = self.longest;
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + longest)));
-        while alarm.as_mut().poll(context).is_ready() {
-            if since.elapsed() >= longest {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(since + longest);
-        }
-        Poll::Pending
-    }
 }
 
 impl Connections {
@@ -278,7 +211,7 @@ impl Connections {
                             wait *= 2;
                         }
                         (Some(Unread::Ended | Unread::Refused) | None, _) => {
-                            return Err(Unanswered::Broken(error));
+                            return Err(Unanswered::Http2(error));
                         }
                     }
                     self.retried.fetch_add(1, Ordering::Relaxed);
@@ -286,17 +219,15 @@ impl Connections {
                 }
             };
             for_http1(&mut request);
-            let sent = line.sender.try_send_request(request);
-            match driven(sent, &mut line.connection).await {
+            line.send(&mut request);
+            match poll_fn(|context| line.poll_head(context)).await {
                 Ok(answer) => {
                     Idle::watch(&self.idle);
-                    let carrier = Carrier::Own(Some(line), Arc::clone(&self.idle));
-                    return Ok(answer.map(|incoming| self.answer(incoming, carrier, slot)));
+                    let carrier = Carrier::Own { line: Some(line), idle: Arc::clone(&self.idle) };
+                    return Ok(answer.map(|()| self.answer(carrier, slot)));
                 }
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if !is_fresh => request = unsent,
-                    Some(_) | None => return Err(Unanswered::Broken(error.into_error())),
-                },
+                Err(_) if line.give_back(&mut request) && !is_fresh => {}
+                Err(error) => return Err(Unanswered::Http1(error)),
             }
         }
     }
@@ -308,20 +239,11 @@ impl Connections {
         slot: Slot,
     ) -> Response<AnswerBody> {
         let is_success = answer.status().is_success();
-        let carrier = Carrier::Shared { is_success, _stream: stream };
-        answer.map(|incoming| self.answer(incoming, carrier, slot))
+        answer.map(|incoming| self.answer(Carrier::Shared { incoming, is_success, _stream: stream }, slot))
     }
 
-    fn answer(&self, incoming: Incoming, carrier: Carrier, slot: Slot) -> AnswerBody {
-        AnswerBody {
-            incoming,
-            carrier,
-            has_ended: false,
-            has_unflushed: false,
-            broken: None,
-            silence: Silence { longest: self.limits.longest_silence, since: None, alarm: None },
-            _slot: slot,
-        }
+    fn answer(&self, carrier: Carrier, slot: Slot) -> AnswerBody {
+        AnswerBody::new(carrier, self.limits.longest_silence, slot)
     }
 
     /// A connection to send on.
@@ -374,7 +296,10 @@ impl Connections {
             match self.connect_in_time().await {
                 // A certificate is no better the next time.
                 Err(Unanswered::NotConnected(error)) if of_tls(&*error).is_none() => {}
-                done @ (Ok(_) | Err(Unanswered::NotConnected(_) | Unanswered::Broken(_))) => return done,
+                done @ (Ok(_)
+                | Err(Unanswered::NotConnected(_) | Unanswered::Http1(_) | Unanswered::Http2(_))) => {
+                    return done;
+                }
             }
             self.retried.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(wait).await;
@@ -412,9 +337,7 @@ impl Connections {
             let stream = SharedLines::open(&self.shared, stream).await.map_err(not_connected)?;
             return Ok(Way::Shared(stream));
         }
-        let (sender, connection) = http1::handshake(stream).await.map_err(Unanswered::Broken)?;
-        let line = Box::new(Line { sender, connection: Some(connection) });
-        Ok(Way::Own { line, is_fresh: true })
+        Ok(Way::Own { line: Box::new(Line::new(TokioIo::new(stream))), is_fresh: true })
     }
 }
 
@@ -422,41 +345,13 @@ fn not_connected(error: impl Into<Box<dyn Error + Send + Sync>>) -> Unanswered {
     Unanswered::NotConnected(Arc::from(error.into()))
 }
 
-/// Waits for something that a connection brings about.
-async fn driven<T, C: Future + Unpin>(wanted: impl Future<Output = T>, connection: &mut Option<C>) -> T {
-    let mut wanted = pin!(wanted);
-    poll_fn(|context| {
-        drive(connection, context);
-        wanted.as_mut().poll(context)
-    })
-    .await
-}
-
-/// Lets a connection do what it can; how it ended is told by what it carried.
-fn drive<C: Future + Unpin>(connection: &mut Option<C>, context: &mut Context<'_>) {
-    let has_ended =
-        connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(context).is_ready());
-    if has_ended {
-        *connection = None;
-    }
-}
-
-impl Line {
-    /// Whether the next request can be sent, as far as that can be told now.
-    fn is_usable(&mut self) -> bool {
-        // Whoever takes the connection next polls it with a waker of its own.
-        drive(&mut self.connection, &mut Context::from_waker(Waker::noop()));
-        self.connection.is_some() && self.sender.is_ready()
-    }
-}
-
 impl Idle {
-    fn lines(&self) -> MutexGuard<'_, Vec<(Instant, Box<Line>)>> {
+    fn lines(&self) -> MutexGuard<'_, Vec<(Instant, Box<OwnLine>)>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection that was used last, which is the least likely to be closed.
-    fn take(&self) -> Option<Box<Line>> {
+    fn take(&self) -> Option<Box<OwnLine>> {
         loop {
             let (since, mut line) = self.lines().pop()?;
             if since.elapsed() < self.timeout && line.is_usable() {
@@ -465,7 +360,8 @@ impl Idle {
         }
     }
 
-    fn put(&self, line: Box<Line>) {
+    /// Keeps a connection for the next request.
+    pub(super) fn put(&self, line: Box<OwnLine>) {
         let mut lines = self.lines();
         if lines.len() < MOST_IDLE {
             lines.push((Instant::now(), line));
@@ -486,94 +382,6 @@ impl Idle {
                 idle.lines().retain(|(since, _)| since.elapsed() < timeout);
             }
         });
-    }
-}
-
-impl http_body::Body for AnswerBody {
-    type Data = Bytes;
-    type Error = AnswerError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let this = &mut *self;
-        if let Some(error) = this.broken.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let mut polled = Pin::new(&mut this.incoming).poll_frame(context);
-        if polled.is_pending()
-            && let Carrier::Own(Some(line), _) = &mut this.carrier
-        {
-            drive(&mut line.connection, context);
-            polled = Pin::new(&mut this.incoming).poll_frame(context);
-        }
-        match polled {
-            Poll::Ready(Some(Err(error))) if this.has_unflushed => {
-                // An error right away would throw away what the client's connection still buffers; it
-                // writes that out when there is nothing more for the moment.
-                this.broken = Some(AnswerError::Broken(error));
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                (this.has_unflushed, this.silence.since) = (true, None);
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(AnswerError::Broken(error)))),
-            Poll::Ready(None) if this.is_cut() => Poll::Ready(Some(Err(AnswerError::Cut))),
-            Poll::Ready(None) => {
-                this.has_ended = true;
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                this.has_unflushed = false;
-                ready!(this.silence.poll(context));
-                Poll::Ready(Some(Err(AnswerError::Stalled(this.silence.longest))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-impl AnswerBody {
-    /// Whether the stream of a success was given up without an error and without an end.
-    ///
-    /// A provider may do so after an error that it answers before it has read the request.
-    fn is_cut(&self) -> bool {
-        match self.carrier {
-            Carrier::Own(..) => false,
-            Carrier::Shared { is_success, .. } => {
-                let is_whole = self.incoming.is_end_stream() || self.incoming.size_hint().exact() == Some(0);
-                is_success && !is_whole
-            }
-        }
-    }
-}
-
-impl Drop for AnswerBody {
-    /// Gives the connection back if the answer was read to its end; otherwise it is closed, or its stream reset.
-    fn drop(&mut self) {
-        let is_complete = self.has_ended || self.incoming.is_end_stream();
-        if let Carrier::Own(line, idle) = &mut self.carrier
-            && let Some(mut line) = line.take().filter(|_| is_complete)
-            && line.is_usable()
-        {
-            idle.put(line);
-        }
-    }
-}
-
-impl fmt::Debug for AnswerBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswerBody").field("incoming", &self.incoming).finish_non_exhaustive()
     }
 }
 

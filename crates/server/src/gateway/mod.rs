@@ -8,11 +8,13 @@
 //! ```
 
 mod answer;
+mod answer_body;
 mod answered;
 mod ask;
 mod body;
 mod connections;
 mod continuations;
+mod http1;
 mod identity;
 mod messages;
 mod observer;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::answer::Chunk;
-use super::connections::AnswerError;
+use super::answer_body::AnswerError;
 use super::observer::{Ending, Observer};
 use super::sse::Scanner;
 
@@ -168,7 +168,7 @@ impl<B: Body<Data = Bytes, Error: 'static> + Unpin> Tap<B> {
         let error: &dyn std::any::Any = error;
         match error.downcast_ref::<AnswerError>() {
             Some(AnswerError::Stalled(_)) => Ending::Stalled,
-            Some(AnswerError::Broken(_) | AnswerError::Cut) | None => Ending::Broken,
+            Some(AnswerError::Http1(_) | AnswerError::Http2(_) | AnswerError::Cut) | None => Ending::Broken,
         }
     }
 

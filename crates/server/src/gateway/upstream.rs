@@ -14,7 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use hyper_util::client::legacy::connect::HttpConnector;
 use serin_core::ids::ProviderName;
 
-use super::connections::{AnswerBody, Connections, Http2, Limits, RequestBody, Unanswered};
+use super::answer_body::AnswerBody;
+use super::connections::{Connections, Http2, Limits, RequestBody, Unanswered};
 use super::protocol::Protocol;
 use super::refusal::Refusal;
 use super::shared::is_not_spoken;
@@ -442,7 +443,8 @@ impl Upstream {
                 Some(error) => Err(self.not_trusted(error)),
                 None => Err(unreachable("could not connect to", &*error, "")),
             },
-            Ok(Err(Unanswered::Broken(error))) => {
+            Ok(Err(Unanswered::Http1(error))) => Err(unreachable("got no answer from", &error, "")),
+            Ok(Err(Unanswered::Http2(error))) => {
                 Err(unreachable("got no answer from", &error, self.hint_of(&error)))
             }
             Err(_) => {
