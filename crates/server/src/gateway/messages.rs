@@ -7,11 +7,11 @@ use serin_core::ids::PackName;
 use serin_core::routing::Turn;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::body::{Elements, Member, Members, text};
 use super::continuations::{Questions, TextHash, Trace};
+use super::json::Node;
 use super::protocol::Protocol;
 use super::refusal::Refusal;
-use super::request::{ModelRequest, bad_json};
+use super::request::ModelRequest;
 
 /// Earlier messages of the user that the last one is compared with.
 const MOST_COMPARED: usize = 8;
@@ -52,8 +52,10 @@ impl Messages {
     /// 400 when they are no list, and no text either where the protocol takes one.
     pub(super) fn of(request: &ModelRequest<'_>) -> Result<Option<Self>, Refusal> {
         let Some(value) = &request.messages else { return Ok(None) };
-        let Some(elements) = Elements::of(request.bytes, value) else {
-            if request.protocol == Protocol::Responses && request.bytes[value.start] == b'"' {
+        let json = request.json();
+        let list = json.node(value);
+        if !list.is_array() {
+            if request.protocol == Protocol::Responses && list.text().is_some() {
                 return Ok(Some(Self::default()));
             }
             let name = match request.protocol {
@@ -62,13 +64,11 @@ impl Messages {
             };
             let message = format!("`{name}` is no list; hint: write a JSON array");
             return Err(Refusal::bad_request("invalid_messages", message));
-        };
+        }
         let mut messages = Self { open: Some(value.start + 1), ..Self::default() };
-        for item in elements {
-            let item = item.map_err(|error| bad_json(&error))?;
-            let speaker = speaker(request, &item);
+        for item in list.elements() {
             messages.ends_in_tool_result = false;
-            match speaker {
+            match speaker(request.protocol, item) {
                 Speaker::System => messages.system.push(messages.items.len()),
                 Speaker::Model => {
                     messages.has_history = true;
@@ -78,7 +78,7 @@ impl Messages {
                 Speaker::User => messages.users.push(messages.items.len()),
                 Speaker::Unknown => {}
             }
-            messages.items.push(item);
+            messages.items.push(item.range());
         }
         Ok(Some(messages))
     }
@@ -87,8 +87,8 @@ impl Messages {
     pub(super) fn question(&self, request: &ModelRequest<'_>) -> Option<u64> {
         let asked = match self.open {
             // An input that is one text.
-            None => text(request.bytes, request.messages.as_ref()?)?,
-            Some(_) => self.asked(request, *self.users.last()?),
+            None => request.json().node(request.messages.as_ref()?).decoded()?,
+            Some(_) => self.said(request, *self.users.last()?),
         };
         let mut plain = String::with_capacity(asked.len() + 1);
         words(&asked).for_each(|word| plain.extend([word, " "]));
@@ -98,13 +98,14 @@ impl Messages {
     /// Whether the user asked the same earlier in this request; nothing when nothing was asked before.
     pub(super) fn is_repeated(&self, request: &ModelRequest<'_>) -> Option<bool> {
         let (last, before) = self.users.split_last().filter(|(_, before)| !before.is_empty())?;
-        let question = self.asked(request, *last);
+        let question = self.said(request, *last);
         let mut recent = before.iter().rev().take(MOST_COMPARED);
-        Some(recent.any(|index| has_same_words(&self.asked(request, *index), &question)))
+        Some(recent.any(|index| has_same_words(&self.said(request, *index), &question)))
     }
 
-    fn asked<'b>(&self, request: &ModelRequest<'b>, index: usize) -> Cow<'b, str> {
-        said(request.bytes, &self.items[index])
+    /// The text of a message.
+    fn said<'b>(&self, request: &ModelRequest<'b>, index: usize) -> Cow<'b, str> {
+        said(request.json().node(&self.items[index]))
     }
 
     /// By what the answer of ours inside of the request is recognised.
@@ -112,11 +113,12 @@ impl Messages {
     /// What is surest comes first.
     pub(super) fn traces(&self, request: &ModelRequest<'_>, pack: &PackName) -> Vec<Trace> {
         let Some(answer) = self.answer else { return Vec::new() };
-        let item = &self.items[answer];
-        if let Some(id) = call_id(request.bytes, item) {
+        let json = request.json();
+        let item = json.node(&self.items[answer]);
+        if let Some(id) = call_id(item) {
             return vec![Trace::of_id(pack, &id)];
         }
-        let text = said(request.bytes, item);
+        let text = said(item);
         if text.is_empty() {
             return Vec::new();
         }
@@ -140,7 +142,7 @@ impl Messages {
         let mut all = TextHash::new();
         let mut last = 0;
         for user in &self.users[..n_users] {
-            let text = said(request.bytes, &self.items[*user]);
+            let text = self.said(request, *user);
             let mut one = TextHash::new();
             one.add(&text);
             last = one.finish();
@@ -156,27 +158,23 @@ impl Messages {
     }
 }
 
-fn speaker(request: &ModelRequest<'_>, item: &Range<usize>) -> Speaker {
-    let bytes = request.bytes;
+fn speaker(protocol: Protocol, item: Node<'_, '_>) -> Speaker {
     let (mut role, mut kind, mut content) = (None, None, None);
-    for member in Members::of(bytes, item).into_iter().flatten().flatten() {
-        match &*member.name(bytes) {
+    for member in item.members() {
+        match &*member.name() {
             b"role" => role = Some(member.value),
             b"type" => kind = Some(member.value),
             b"content" => content = Some(member.value),
             _ => {}
         }
     }
-    let said = |value: &Option<Range<usize>>| value.as_ref().map_or(&b""[..], |value| &bytes[value.clone()]);
-    match (request.protocol, said(&role)) {
+    match (protocol, role.map_or(&b""[..], Node::raw)) {
         (_, b"\"system\"" | b"\"developer\"") => Speaker::System,
         (_, b"\"assistant\"") => Speaker::Model,
         (Protocol::Chat, b"\"tool\"" | b"\"function\"") => Speaker::Tool,
-        (Protocol::Messages, b"\"user\"") if content.is_some_and(|content| has_result(bytes, &content)) => {
-            Speaker::Tool
-        }
+        (Protocol::Messages, b"\"user\"") if content.is_some_and(has_result) => Speaker::Tool,
         (_, b"\"user\"") => Speaker::User,
-        (Protocol::Responses, b"") => match said(&kind) {
+        (Protocol::Responses, b"") => match kind.map_or(&b""[..], Node::raw) {
             kind if kind.ends_with(b"_output\"") => Speaker::Tool,
             b"" | b"\"message\"" | b"\"item_reference\"" => Speaker::Unknown,
             // Calls of tools, reasoning: what the model said before.
@@ -187,38 +185,36 @@ fn speaker(request: &ModelRequest<'_>, item: &Range<usize>) -> Speaker {
 }
 
 /// The text of a message, of which images and other parts have none.
-fn said<'b>(bytes: &'b [u8], item: &Range<usize>) -> Cow<'b, str> {
+fn said<'b>(item: Node<'_, 'b>) -> Cow<'b, str> {
     let mut all = Cow::Borrowed("");
-    for member in members(bytes, item).filter(|member| *member.name(bytes) == *b"content") {
-        all += text(bytes, &member.value).unwrap_or_default();
-        for part in Elements::of(bytes, &member.value).into_iter().flatten().flatten() {
-            for member in members(bytes, &part).filter(|member| *member.name(bytes) == *b"text") {
-                all += text(bytes, &member.value).unwrap_or_default();
-            }
+    for content in item.members().filter(|member| *member.name() == *b"content") {
+        all += content.value.decoded().unwrap_or_default();
+        let parts = content.value.elements().flat_map(Node::members);
+        for text in parts.filter(|member| *member.name() == *b"text") {
+            all += text.value.decoded().unwrap_or_default();
         }
     }
     all
 }
 
 /// The id of the first call that a message of the model makes.
-fn call_id(bytes: &[u8], item: &Range<usize>) -> Option<String> {
-    let id_of = |object: &Range<usize>, name: &[u8]| {
-        let id = members(bytes, object).find(|member| *member.name(bytes) == *name)?;
-        text(bytes, &id.value).map(|id| id.into_owned())
+fn call_id(item: Node<'_, '_>) -> Option<String> {
+    let id_of = |object: Node<'_, '_>, name: &[u8]| {
+        let id = object.members().find(|member| *member.name() == *name)?;
+        id.value.decoded().map(Cow::into_owned)
     };
-    for member in members(bytes, item) {
-        match &*member.name(bytes) {
+    for member in item.members() {
+        match &*member.name() {
             b"call_id" => return id_of(item, b"call_id"),
             b"tool_calls" => {
-                let first = Elements::of(bytes, &member.value)?.flatten().next()?;
-                return id_of(&first, b"id");
+                return member.value.elements().next().and_then(|first| id_of(first, b"id"));
             }
             b"content" => {
-                let mut blocks = Elements::of(bytes, &member.value).into_iter().flatten().flatten();
-                let is_call = |block: &Range<usize>| {
-                    members(bytes, block).any(|member| bytes[member.value] == *b"\"tool_use\"")
+                let is_call = |block: &Node<'_, '_>| {
+                    block.members().any(|member| member.value.raw() == b"\"tool_use\"")
                 };
-                if let Some(id) = blocks.find(is_call).and_then(|block| id_of(&block, b"id")) {
+                let call = member.value.elements().find(is_call);
+                if let Some(id) = call.and_then(|block| id_of(block, b"id")) {
                     return Some(id);
                 }
             }
@@ -228,15 +224,10 @@ fn call_id(bytes: &[u8], item: &Range<usize>) -> Option<String> {
     None
 }
 
-fn members<'a>(bytes: &'a [u8], object: &Range<usize>) -> impl Iterator<Item = Member> + use<'a> {
-    Members::of(bytes, object).into_iter().flatten().flatten()
-}
-
 /// Whether two texts say the same: letter case, punctuation and spaces make no difference.
 fn has_same_words(one: &str, other: &str) -> bool {
     // As far as they are the same to the letter, nobody has to look for words; from the last space there on it matters.
-    let n_same = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
-    let same = &one[..one.floor_char_boundary(n_same)];
+    let same = &one[..one.floor_char_boundary(same_bytes(one.as_bytes(), other.as_bytes()))];
     let from = same.rfind(|c: char| !c.is_alphanumeric()).unwrap_or(0);
     let (mut one, mut other) = (words(&one[from..]), words(&other[from..]));
     loop {
@@ -249,18 +240,23 @@ fn has_same_words(one: &str, other: &str) -> bool {
     }
 }
 
+/// With how many bytes in common they begin.
+fn same_bytes(one: &[u8], other: &[u8]) -> usize {
+    const STRIDE: usize = 16;
+    let strides = one.chunks_exact(STRIDE).zip(other.chunks_exact(STRIDE));
+    let from = strides.take_while(|(one, other)| one == other).count() * STRIDE;
+    let rest = one[from..].iter().zip(&other[from..]);
+    from + rest.take_while(|(one, other)| one == other).count()
+}
+
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 /// Whether one of the blocks is the result of a tool.
-fn has_result(bytes: &[u8], content: &Range<usize>) -> bool {
-    let mut blocks = Elements::of(bytes, content).into_iter().flatten().flatten();
-    blocks.any(|block| {
-        let mut members = Members::of(bytes, &block).into_iter().flatten().flatten();
-        members.any(|member| {
-            *member.name(bytes) == *b"type" && bytes[member.value.clone()] == *b"\"tool_result\""
-        })
+fn has_result(content: Node<'_, '_>) -> bool {
+    content.elements().flat_map(Node::members).any(|member| {
+        *member.name() == *b"type" && member.value.raw() == b"\"tool_result\""
     })
 }
 

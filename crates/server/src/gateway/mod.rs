@@ -16,6 +16,7 @@ mod connections;
 mod continuations;
 mod http1;
 mod identity;
+mod json;
 mod messages;
 mod observer;
 mod prices;

@@ -10,7 +10,8 @@ use serde_json::Value;
 use serin_core::ids::{PackName, PromptName};
 
 use super::answer::{Expected, Offered};
-use super::body::{Elements, Members, Object, SyntaxError, text};
+use super::body::Object;
+use super::json::{Json, Member, Node, SyntaxError};
 use super::protocol::Protocol;
 use super::refusal::Refusal;
 use crate::tool_schema::ToolSchemas;
@@ -147,12 +148,11 @@ impl<'b> ModelRequest<'b> {
     /// What names no pack of ours, such as the ids of OpenAI's own prompts, is none of our business.
     pub(super) fn prompt(&self, is_ours: impl FnOnce(&PackName) -> bool) -> Option<PromptRef> {
         let (mut id, mut variables, mut version) = (None, VariablesSource::None, None);
-        for member in Members::of(self.bytes, self.prompt.as_ref()?)? {
-            let member = member.ok()?;
-            match &*member.name(self.bytes) {
-                b"id" => id = text(self.bytes, &member.value),
-                b"variables" => variables = VariablesSource::Body(member.value),
-                b"version" => version = text(self.bytes, &member.value),
+        for member in self.json().node(self.prompt.as_ref()?).members() {
+            match &*member.name() {
+                b"id" => id = member.value.decoded(),
+                b"variables" => variables = VariablesSource::Body(member.value.range()),
+                b"version" => version = member.value.decoded(),
                 _ => {}
             }
         }
@@ -160,14 +160,19 @@ impl<'b> ModelRequest<'b> {
         is_ours(&pack).then(|| PromptRef { pack, prompt, variables, version: version.map(Cow::into_owned) })
     }
 
+    /// The body, to be read.
+    pub(super) fn json(&self) -> Json<'b> {
+        self.object.json(self.bytes)
+    }
+
     /// The session that `metadata.session_id` names, as written.
     pub(super) fn session_id(&self) -> Option<Cow<'_, str>> {
-        self.member_text(self.metadata.as_ref()?, b"session_id")
+        member_text(self.json().node(self.metadata.as_ref()?), b"session_id")
     }
 
     /// The model that the request names.
     pub(super) fn model(&self) -> Option<Cow<'_, str>> {
-        text(self.bytes, self.model.as_ref()?)
+        self.json().node(self.model.as_ref()?).decoded()
     }
 
     /// Whether the answer shall be streamed.
@@ -177,13 +182,14 @@ impl<'b> ModelRequest<'b> {
 
     /// The conversation that the request belongs to, by its id.
     pub(super) fn conversation(&self) -> Option<Cow<'_, str>> {
-        let value = self.conversation.as_ref()?;
-        text(self.bytes, value).or_else(|| self.member_text(value, b"id"))
+        let json = self.json();
+        let conversation = json.node(self.conversation.as_ref()?);
+        conversation.decoded().or_else(|| member_text(conversation, b"id"))
     }
 
     /// The id of the response that the request goes on from.
     pub(super) fn previous_response(&self) -> Option<Cow<'_, str>> {
-        text(self.bytes, self.previous.as_ref()?)
+        self.json().node(self.previous.as_ref()?).decoded()
     }
 
     /// Whether the provider knows what was said before.
@@ -202,15 +208,10 @@ impl<'b> ModelRequest<'b> {
 
     fn asks_for_json(&self) -> bool {
         let Some(format) = &self.format else { return false };
-        let inner = Members::of(self.bytes, format)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .find(|member| self.bytes[member.key.clone()] == *b"format");
-        let kind = match inner {
-            Some(inner) => self.member_text(&inner.value, b"type"),
-            None => self.member_text(format, b"type"),
-        };
+        let json = self.json();
+        let format = json.node(format);
+        let inner = format.members().find(|member| member.key == b"format");
+        let kind = member_text(inner.map_or(format, |inner| inner.value), b"type");
         matches!(kind.as_deref(), Some("json_object" | "json_schema"))
     }
 
@@ -230,25 +231,27 @@ impl<'b> ModelRequest<'b> {
     }
 
     fn tools_in(&self, list: Option<&Range<usize>>) -> Vec<OwnTool> {
-        let mut tools = Vec::new();
-        for place in list.and_then(|list| Elements::of(self.bytes, list)).into_iter().flatten().flatten() {
-            let mut tool = OwnTool { name: None, schema: None, place: place.clone() };
-            self.read_tool(&place, &mut tool);
-            tools.push(tool);
-        }
-        tools
+        let Some(list) = list else { return Vec::new() };
+        let json = self.json();
+        let tools = json.node(list).elements().map(|element| {
+            let mut tool = OwnTool { name: None, schema: None, place: element.range() };
+            self.read_tool(element, &mut tool);
+            tool
+        });
+        tools.collect()
     }
 
     /// Reads name and schema, which chats write one level deeper.
-    fn read_tool(&self, value: &Range<usize>, tool: &mut OwnTool) {
-        for member in Members::of(self.bytes, value).into_iter().flatten().flatten() {
-            match (self.protocol, &self.bytes[member.key.clone()]) {
-                (_, b"name") => tool.name = text(self.bytes, &member.value).map(Cow::into_owned),
+    fn read_tool(&self, value: Node<'_, '_>, tool: &mut OwnTool) {
+        let is_outer = value.range() == tool.place;
+        for Member { key, value, .. } in value.members() {
+            match (self.protocol, key) {
+                (_, b"name") => tool.name = value.decoded().map(Cow::into_owned),
                 (Protocol::Chat | Protocol::Responses, b"parameters")
                 | (Protocol::Messages, b"input_schema") => {
-                    tool.schema = (self.bytes[member.value.clone()] != *b"null").then_some(member.value);
+                    tool.schema = (!value.is_null()).then(|| value.range());
                 }
-                (_, b"function" | b"custom") if *value == tool.place => self.read_tool(&member.value, tool),
+                (_, b"function" | b"custom") if is_outer => self.read_tool(value, tool),
                 (_, _) => {}
             }
         }
@@ -262,13 +265,11 @@ impl<'b> ModelRequest<'b> {
         })
         .collect()
     }
+}
 
-    /// The text of a member of an object somewhere in the body.
-    fn member_text(&self, object: &Range<usize>, name: &[u8]) -> Option<Cow<'_, str>> {
-        let members = Members::of(self.bytes, object)?.flatten();
-        let member = members.filter(|member| *member.name(self.bytes) == *name).last()?;
-        text(self.bytes, &member.value)
-    }
+/// The text of the last member of this name.
+fn member_text<'b>(object: Node<'_, 'b>, name: &[u8]) -> Option<Cow<'b, str>> {
+    object.members().filter(|member| *member.name() == *name).last()?.value.decoded()
 }
 
 /// The prompt that the header names.

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use serin_core::prompt::{Tool, ToolPolicy};
 
-use super::body::{Edits, ListEdit, Member, Members, Write, write_text};
+use super::body::{Edits, ListEdit, Member, Write, write_text};
 use super::messages::Messages;
 use super::protocol::Protocol;
 use super::refusal::Refusal;
@@ -244,24 +244,27 @@ fn usage_edit(body: &ModelRequest<'_>, stream_usage: StreamUsage, edits: &mut Ed
     let Some(value) = &body.stream_options else {
         return UsageEdit::Append;
     };
-    let Some(members) = Members::of(body.bytes, value) else {
+    let json = body.json();
+    let options = json.node(value);
+    if !options.is_object() {
         // Nothing but an object or null is valid here, and the provider is the one to say so.
-        if body.bytes[value.clone()] != *b"null" {
+        if !options.is_null() {
             return UsageEdit::None;
         }
         edits.replace(value.clone(), &|out| out.extend_from_slice(b"{\"include_usage\":true}"));
         return UsageEdit::Within;
-    };
-    let members: Vec<Member> = members.flatten().collect();
-    let asked = members.iter().rfind(|member| *member.name(body.bytes) == *b"include_usage");
-    match asked {
-        Some(asked) if body.bytes[asked.value.clone()] == *b"true" => return UsageEdit::None,
-        Some(asked) => edits.replace(asked.value.clone(), &|out| out.extend_from_slice(b"true")),
+    }
+    let asked = options.members().filter(|member| *member.name() == *b"include_usage").last();
+    match asked.map(|asked| asked.value) {
+        Some(asked) if asked.raw() == b"true" => return UsageEdit::None,
+        Some(asked) => edits.replace(asked.range(), &|out| out.extend_from_slice(b"true")),
         None => {
-            let items: Vec<Range<usize>> = members.iter().map(Member::range).collect();
-            let suffix: Write<'_> = &|out| out.extend_from_slice(b"\"include_usage\":true");
-            let open = value.start + 1;
-            edits.list(&items, &ListEdit { open, removed: &|_| false, prefix: None, suffix: Some(suffix) });
+            let behind = options.members().last().map(|last| last.value.range().end);
+            let place = behind.unwrap_or(value.start + 1);
+            edits.replace(place..place, &|out| {
+                out.extend_from_slice(if behind.is_some() { b"," } else { b"" });
+                out.extend_from_slice(b"\"include_usage\":true");
+            });
         }
     }
     UsageEdit::Within

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use serin_core::prompt::{Tool, ToolChoice, ToolPolicy};
 
-use super::body::{Edits, Elements, ListEdit, Member, Write, write_text};
+use super::body::{Edits, ListEdit, Member, Write, write_text};
 use super::protocol::Protocol;
 use super::request::ModelRequest;
 
@@ -45,7 +45,7 @@ pub(super) fn edit_tools(
     }
     let form = |tool: &Tool| written(asked.protocol, tool);
     let list = asked.tools.as_ref();
-    match list.filter(|list| Elements::of(asked.bytes, list).is_some()) {
+    match list.filter(|list| asked.json().node(list).is_array()) {
         Some(_) if n_kept == 0 && added.is_empty() => edit.loses_tools = !own.is_empty(),
         Some(list) => {
             let items: Vec<Range<usize>> = own.iter().map(|own| own.place.clone()).collect();

@@ -5,13 +5,12 @@
 //! recorded.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serin_core::observation::Response;
 
-use super::body::{Elements, Members, Object, SyntaxError, text};
+use super::json::{Json, Member, Node, SyntaxError};
 use crate::samples::{Draft, Message, Samples, Subject};
 
 /// Bytes that are kept beyond what a sample holds, so that what begins before its end is recognised in full.
@@ -89,36 +88,30 @@ impl AnswerText {
 
 /// The model and the last turn of a request: the last message of the user and all that follow it.
 fn asked(body: &Bytes, limit: usize) -> Result<(String, Vec<Message>), SyntaxError> {
-    let object = Object::scan(body)?;
+    let json = Json::whole(body)?;
     let member = |name: &[u8]| {
-        object.members.iter().rev().find(|member| *member.name(body) == *name).map(|member| &member.value)
+        let members = json.root().members().filter(|member| *member.name() == *name);
+        members.last().map(|member| member.value)
     };
-    let model = member(b"model").and_then(|value| text(body, value)).unwrap_or_default();
+    let model = member(b"model").and_then(Node::decoded).unwrap_or_default();
     let model = beginning(&model, limit).to_owned();
     let said = member(b"messages").or_else(|| member(b"input"));
-    if let Some(input) = said.and_then(|value| text(body, value)) {
+    if let Some(input) = said.and_then(Node::decoded) {
         let text = beginning(&input, limit).to_owned();
         return Ok((model, vec![Message { role: "user".to_owned(), text }]));
     }
-    let mut items = Vec::new();
-    for item in said.and_then(|value| Elements::of(body, value)).into_iter().flatten() {
-        items.push(item?);
-    }
-    let last_of_user = items.iter().rposition(|item| role(body, item) == "user");
+    let items: Vec<Node<'_, '_>> = said.into_iter().flat_map(Node::elements).collect();
+    let last_of_user = items.iter().rposition(|item| role(*item) == "user");
     let from = last_of_user.unwrap_or(items.len().saturating_sub(1));
     let turn = items[from..].iter().take(MOST_MESSAGES);
-    let messages = turn.map(|item| message(body, item, limit)).collect::<Result<_, SyntaxError>>()?;
-    Ok((model, messages))
+    Ok((model, turn.map(|item| message(*item, limit)).collect()))
 }
 
 /// Who speaks, as one of the words that the protocols have.
-fn role(body: &[u8], item: &Range<usize>) -> &'static str {
+fn role(item: Node<'_, '_>) -> &'static str {
     const ROLES: [&str; 6] = ["user", "assistant", "tool", "system", "developer", "function"];
-    let word = |name: &[u8]| {
-        let members = Members::of(body, item).into_iter().flatten().flatten();
-        let member = members.filter(|member| *member.name(body) == *name).last()?;
-        text(body, &member.value)
-    };
+    let word =
+        |name: &[u8]| item.members().filter(|member| *member.name() == *name).last()?.value.decoded();
     match word(b"role") {
         Some(role) => ROLES.into_iter().find(|known| role == *known).unwrap_or("other"),
         // Items of a response's input: what a tool gave, or what the model called.
@@ -130,45 +123,42 @@ fn role(body: &[u8], item: &Range<usize>) -> &'static str {
     }
 }
 
-fn message(body: &[u8], item: &Range<usize>, limit: usize) -> Result<Message, SyntaxError> {
+fn message(item: Node<'_, '_>, limit: usize) -> Message {
     let mut said = AnswerText { text: String::new(), room: limit };
     let mut calls = Vec::new();
-    for member in Members::of(body, item).into_iter().flatten() {
-        let member = member?;
-        match &*member.name(body) {
-            b"content" | b"output" => content(body, &member.value, &mut said)?,
-            b"tool_calls" => calls.extend(Elements::of(body, &member.value)),
+    for member in item.members() {
+        match &*member.name() {
+            b"content" | b"output" => content(member.value, &mut said),
+            b"tool_calls" => calls.extend(member.value.elements()),
             _ => {}
         }
     }
-    call(body, item, &mut said)?;
-    for call in calls.into_iter().flatten() {
-        tool_call(body, &call?, &mut said)?;
+    call(item, &mut said);
+    for called in calls {
+        tool_call(called, &mut said);
     }
-    Ok(Message { role: role(body, item).to_owned(), text: said.text })
+    Message { role: role(item).to_owned(), text: said.text }
 }
 
 /// Text, or parts of which those that are no text are named by their type.
-fn content(body: &[u8], value: &Range<usize>, said: &mut AnswerText) -> Result<(), SyntaxError> {
-    if let Some(piece) = text(body, value) {
+fn content(value: Node<'_, '_>, said: &mut AnswerText) {
+    if let Some(piece) = value.decoded() {
         said.add(&piece);
-        return Ok(());
+        return;
     }
-    for part in Elements::of(body, value).into_iter().flatten() {
+    for part in value.elements() {
         let (mut kind, mut piece) = (None, None);
-        let part = part?;
-        for member in Members::of(body, &part).into_iter().flatten() {
-            let member = member?;
-            match &*member.name(body) {
-                b"type" => kind = text(body, &member.value),
-                b"text" => piece = text(body, &member.value),
+        for member in part.members() {
+            match &*member.name() {
+                b"type" => kind = member.value.decoded(),
+                b"text" => piece = member.value.decoded(),
                 // What a tool gave, as one text.
-                b"content" => piece = text(body, &member.value).or(piece),
+                b"content" => piece = member.value.decoded().or(piece),
                 _ => {}
             }
         }
         if kind.as_deref() == Some("tool_use") {
-            call(body, &part, said)?;
+            call(part, said);
             continue;
         }
         if !said.text.is_empty() {
@@ -183,30 +173,24 @@ fn content(body: &[u8], value: &Range<usize>, said: &mut AnswerText) -> Result<(
             }
         }
     }
-    Ok(())
 }
 
 /// A call in the list of a chat message.
-fn tool_call(body: &[u8], item: &Range<usize>, said: &mut AnswerText) -> Result<(), SyntaxError> {
-    for member in Members::of(body, item).into_iter().flatten() {
-        let member = member?;
-        if *member.name(body) == *b"function" {
-            call(body, &member.value, said)?;
-        }
+fn tool_call(item: Node<'_, '_>, said: &mut AnswerText) {
+    for member in item.members().filter(|member| *member.name() == *b"function") {
+        call(member.value, said);
     }
-    Ok(())
 }
 
 /// A call of a tool: its name, and its arguments as text or as an object; nothing for what has no arguments.
-fn call(body: &[u8], value: &Range<usize>, said: &mut AnswerText) -> Result<(), SyntaxError> {
+fn call(value: Node<'_, '_>, said: &mut AnswerText) {
     let (mut name, mut arguments) = (None, None);
-    for member in Members::of(body, value).into_iter().flatten() {
-        let member = member?;
-        match &*member.name(body) {
-            b"name" => name = text(body, &member.value),
+    for member in value.members() {
+        let Member { value, .. } = member;
+        match &*member.name() {
+            b"name" => name = value.decoded(),
             b"arguments" | b"input" => {
-                let object = || Some(String::from_utf8_lossy(&body[member.value.clone()]));
-                arguments = text(body, &member.value).or_else(object);
+                arguments = value.decoded().or_else(|| Some(String::from_utf8_lossy(value.raw())));
             }
             _ => {}
         }
@@ -214,7 +198,6 @@ fn call(body: &[u8], value: &Range<usize>, said: &mut AnswerText) -> Result<(), 
     if let Some(arguments) = arguments {
         said.add_call(name.as_deref().unwrap_or("?"), Some(&arguments));
     }
-    Ok(())
 }
 
 /// As much of a text as fits into so many bytes.

@@ -1,175 +1,119 @@
 //! An answer of Chat Completions: one object, or chunks of a stream that look alike.
 
-use std::ops::Range;
-
-use super::{Chunk, Expected, Reading, is_null};
-use crate::gateway::body::{Elements, Members, SyntaxError, text, whole_number};
+use super::{Chunk, Expected, Reading};
+use crate::gateway::json::{Member, Node};
 
 impl Reading {
     /// Reads an answer or a chunk.
-    pub(super) fn chat(
-        &mut self,
-        bytes: &[u8],
-        members: Members<'_>,
-        expected: &Expected,
-    ) -> Result<Chunk, SyntaxError> {
+    pub(super) fn chat(&mut self, answer: Node<'_, '_>, expected: &Expected) -> Chunk {
         let (mut has_content, mut has_choice, mut has_usage) = (false, false, false);
-        for member in members {
-            let member = member?;
-            match &bytes[member.key.clone()] {
+        for Member { key, value, .. } in answer.members() {
+            match key {
                 b"choices" => {
-                    for choice in Elements::of(bytes, &member.value).into_iter().flatten() {
+                    for choice in value.elements() {
                         has_choice = true;
-                        has_content |= self.choice(bytes, &choice?, expected)?;
+                        has_content |= self.choice(choice, expected);
                     }
                 }
-                b"id" => self.answer_id(bytes, &member.value),
-                b"usage" => has_usage = self.chat_usage(bytes, &member.value)?,
-                b"error" => self.has_error |= !is_null(bytes, &member.value),
+                b"id" => self.answer_id(value),
+                b"usage" => has_usage = self.chat_usage(value),
+                b"error" => self.has_error |= !value.is_null(),
                 _ => {}
             }
         }
-        Ok(match (has_content, has_choice, has_usage) {
+        match (has_content, has_choice, has_usage) {
             (true, _, _) => Chunk::Content,
             (false, false, true) => Chunk::UsageOnly,
             (false, _, _) => Chunk::Other,
-        })
+        }
     }
 
     /// Reads one choice; only the first one of several is looked at.
-    fn choice(
-        &mut self,
-        bytes: &[u8],
-        value: &Range<usize>,
-        expected: &Expected,
-    ) -> Result<bool, SyntaxError> {
+    fn choice(&mut self, choice: Node<'_, '_>, expected: &Expected) -> bool {
         let (mut message, mut reason, mut index) = (None, None, 0);
-        for member in Members::of(bytes, value).into_iter().flatten() {
-            let member = member?;
-            match &bytes[member.key.clone()] {
-                b"delta" | b"message" => message = Some(member.value),
-                b"finish_reason" => reason = text(bytes, &member.value),
-                b"index" => index = whole_number(bytes, &member.value).unwrap_or(0),
+        for Member { key, value, .. } in choice.members() {
+            match key {
+                b"delta" | b"message" => message = Some(value),
+                b"finish_reason" => reason = value.decoded(),
+                b"index" => index = value.whole_number().unwrap_or(0),
                 _ => {}
             }
         }
         if index != 0 {
-            return Ok(false);
+            return false;
         }
         if let Some(reason) = reason {
             self.finish_reason = Some(reason.into_owned());
         }
-        match message {
-            Some(message) => self.chat_message(bytes, &message, expected),
-            None => Ok(false),
-        }
+        message.is_some_and(|message| self.chat_message(message, expected))
     }
 
-    fn chat_message(
-        &mut self,
-        bytes: &[u8],
-        value: &Range<usize>,
-        expected: &Expected,
-    ) -> Result<bool, SyntaxError> {
+    fn chat_message(&mut self, message: Node<'_, '_>, expected: &Expected) -> bool {
         let mut has_content = false;
-        for member in Members::of(bytes, value).into_iter().flatten() {
-            let member = member?;
-            match &bytes[member.key.clone()] {
-                b"content" => has_content |= self.chat_content(bytes, &member.value, expected)?,
-                b"refusal" => has_content |= self.refusal(bytes, &member.value),
+        for Member { key, value, .. } in message.members() {
+            match key {
+                b"content" => has_content |= self.chat_content(value, expected),
+                b"refusal" => has_content |= self.refusal(value),
                 b"tool_calls" => {
-                    for (position, call) in
-                        Elements::of(bytes, &member.value).into_iter().flatten().enumerate()
-                    {
-                        self.chat_call(bytes, &call?, position as u64, expected)?;
+                    for (position, call) in value.elements().enumerate() {
+                        self.chat_call(call, position as u64, expected);
                         has_content = true;
                     }
                 }
                 _ => {}
             }
         }
-        Ok(has_content)
+        has_content
     }
 
     /// Reads the text, which some providers write as a list of parts.
-    fn chat_content(
-        &mut self,
-        bytes: &[u8],
-        value: &Range<usize>,
-        expected: &Expected,
-    ) -> Result<bool, SyntaxError> {
-        if let Some(has_content) = self.piece(bytes, value, expected) {
-            return Ok(has_content);
+    fn chat_content(&mut self, content: Node<'_, '_>, expected: &Expected) -> bool {
+        if let Some(has_content) = self.piece(content, expected) {
+            return has_content;
         }
         let mut has_content = false;
-        for part in Elements::of(bytes, value).into_iter().flatten() {
-            for member in Members::of(bytes, &part?).into_iter().flatten() {
-                let member = member?;
-                if &bytes[member.key.clone()] == b"text" {
-                    has_content |= self.piece(bytes, &member.value, expected).unwrap_or(false);
-                }
+        for Member { key, value, .. } in content.elements().flat_map(Node::members) {
+            if key == b"text" {
+                has_content |= self.piece(value, expected).unwrap_or(false);
             }
         }
-        Ok(has_content)
+        has_content
     }
 
-    fn chat_call(
-        &mut self,
-        bytes: &[u8],
-        value: &Range<usize>,
-        position: u64,
-        expected: &Expected,
-    ) -> Result<(), SyntaxError> {
+    fn chat_call(&mut self, call: Node<'_, '_>, position: u64, expected: &Expected) {
         let (mut index, mut function, mut is_free, mut id) = (position, None, false, None);
-        for member in Members::of(bytes, value).into_iter().flatten() {
-            let member = member?;
-            match &bytes[member.key.clone()] {
-                b"index" => index = whole_number(bytes, &member.value).unwrap_or(position),
-                b"id" => id = Some(member.value),
-                b"function" => function = Some(member.value),
-                b"custom" => (function, is_free) = (Some(member.value), true),
+        for Member { key, value, .. } in call.members() {
+            match key {
+                b"index" => index = value.whole_number().unwrap_or(position),
+                b"id" => id = Some(value),
+                b"function" => function = Some(value),
+                b"custom" => (function, is_free) = (Some(value), true),
                 _ => {}
             }
         }
-        let Some(at) = self.call(index, is_free) else { return Ok(()) };
+        let Some(at) = self.call(index, is_free) else { return };
         if let Some(id) = id {
-            self.call_id(at, bytes, &id, expected);
+            self.call_id(at, id, expected);
         }
-        for member in function.and_then(|function| Members::of(bytes, &function)).into_iter().flatten() {
-            let member = member?;
-            match &bytes[member.key.clone()] {
-                b"name" => self.call_name(at, bytes, &member.value),
-                b"arguments" => self.call_arguments(at, bytes, &member.value),
+        for Member { key, value, .. } in function.into_iter().flat_map(Node::members) {
+            match key {
+                b"name" => self.call_name(at, value),
+                b"arguments" => self.call_arguments(at, value),
                 _ => {}
             }
         }
-        Ok(())
     }
 
-    fn chat_usage(&mut self, bytes: &[u8], value: &Range<usize>) -> Result<bool, SyntaxError> {
-        let Some(members) = Members::of(bytes, value) else {
-            return Ok(false);
-        };
-        for member in members {
-            let member = member?;
-            match &bytes[member.key.clone()] {
-                b"prompt_tokens" => {
-                    self.input_tokens = whole_number(bytes, &member.value).or(self.input_tokens)
-                }
-                b"completion_tokens" => {
-                    self.output_tokens = whole_number(bytes, &member.value).or(self.output_tokens)
-                }
-                b"prompt_tokens_details" => {
-                    for detail in Members::of(bytes, &member.value).into_iter().flatten() {
-                        let detail = detail?;
-                        if &bytes[detail.key.clone()] == b"cached_tokens" {
-                            self.cached_tokens = whole_number(bytes, &detail.value).or(self.cached_tokens);
-                        }
-                    }
-                }
+    /// Reads the usage; whether there is one.
+    fn chat_usage(&mut self, usage: Node<'_, '_>) -> bool {
+        for Member { key, value, .. } in usage.members() {
+            match key {
+                b"prompt_tokens" => self.input_tokens = value.whole_number().or(self.input_tokens),
+                b"completion_tokens" => self.output_tokens = value.whole_number().or(self.output_tokens),
+                b"prompt_tokens_details" => self.cached_tokens(value),
                 _ => {}
             }
         }
-        Ok(true)
+        usage.is_object()
     }
 }

@@ -11,7 +11,6 @@ mod responses;
 mod tests;
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde::de::IgnoredAny;
@@ -19,8 +18,8 @@ use serin_core::ids::PackName;
 use serin_core::observation::Response;
 use serin_core::prompt::{Tool, ToolPolicy};
 
-use super::body::{Members, Object, SyntaxError, count_chars, text};
 use super::continuations::{Questions, TextHash, Trace};
+use super::json::{Json, Member, Node, SyntaxError};
 use super::prices::Price;
 use super::protocol::Protocol;
 use super::transcript::AnswerText;
@@ -184,60 +183,50 @@ impl Reading {
         self.has_overflowed
     }
 
-    /// Reads a whole answer.
+    /// Reads a whole answer; of one that is wrong anywhere nothing counts.
     ///
     /// # Errors
     /// [`SyntaxError`] when it is no JSON object.
     pub(super) fn read_whole(&mut self, bytes: &[u8], expected: &Expected) -> Result<(), SyntaxError> {
-        // The scan makes sure that it is one object and nothing else.
-        Object::scan(bytes)?;
-        let start = bytes.iter().position(|byte| *byte == b'{').unwrap_or(0);
-        self.read(bytes, &(start..bytes.len()), expected).map(|_| ())
+        self.read(Json::whole(bytes)?.root(), expected);
+        Ok(())
     }
 
-    /// Reads the data of one event.
+    /// Reads the data of one event; of one that is wrong anywhere nothing counts.
     ///
     /// # Errors
     /// [`SyntaxError`] when it is no JSON object.
     pub(super) fn read_chunk(&mut self, data: &[u8], expected: &Expected) -> Result<Chunk, SyntaxError> {
-        self.read(data, &(0..data.len()), expected)
+        Ok(self.read(Json::beginning(data)?.root(), expected))
     }
 
-    fn read(
-        &mut self,
-        bytes: &[u8],
-        value: &Range<usize>,
-        expected: &Expected,
-    ) -> Result<Chunk, SyntaxError> {
-        let Some(members) = Members::of(bytes, value) else {
-            return Err(SyntaxError { at: 0, problem: "expected '{'" });
-        };
+    fn read(&mut self, answer: Node<'_, '_>, expected: &Expected) -> Chunk {
         match expected.protocol {
-            Protocol::Chat => self.chat(bytes, members, expected),
-            Protocol::Responses => self.responses(bytes, members, value, expected),
-            Protocol::Messages => self.messages(bytes, members, value, expected),
+            Protocol::Chat => self.chat(answer, expected),
+            Protocol::Responses => self.responses(answer, expected),
+            Protocol::Messages => self.messages(answer, expected),
         }
     }
 
     /// Takes a piece of the text; nothing when the value is no string, else whether it holds anything.
-    fn piece(&mut self, bytes: &[u8], value: &Range<usize>, expected: &Expected) -> Option<bool> {
-        let (chars, has_ink) = count_chars(bytes, value)?;
+    fn piece(&mut self, value: Node<'_, '_>, expected: &Expected) -> Option<bool> {
+        let said = value.text()?;
+        let (chars, has_ink) = said.count_chars();
         self.chars += chars;
         self.has_ink |= has_ink;
-        self.record(bytes, value);
-        if self.opening.len() < phrases::OPENING
-            && let Some(piece) = text(bytes, value)
-        {
-            self.opening.push_str(&piece[..piece.floor_char_boundary(phrases::OPENING)]);
-        }
-        if chars > 0
-            && (expected.json || expected.traces)
-            && let Some(piece) = text(bytes, value)
-        {
+        let is_opening = self.opening.len() < phrases::OPENING;
+        let is_kept = is_opening || expected.traces || expected.json || self.recorded.is_some();
+        if is_kept && let Some(piece) = said.decoded().filter(|piece| !piece.is_empty()) {
+            if let Some(recorded) = &mut self.recorded {
+                recorded.add(&piece);
+            }
+            if is_opening {
+                self.opening.push_str(&piece[..piece.floor_char_boundary(phrases::OPENING)]);
+            }
             if expected.traces {
                 self.said.get_or_insert_with(TextHash::new).add(&piece);
             }
-            if expected.json && self.has_room_for(value.len()) {
+            if expected.json && self.has_room_for(said.len()) {
                 self.text.push_str(&piece);
             }
         }
@@ -245,16 +234,16 @@ impl Reading {
     }
 
     /// Takes the id of the answer as a whole, of which the first counts.
-    fn answer_id(&mut self, bytes: &[u8], value: &Range<usize>) {
+    fn answer_id(&mut self, value: Node<'_, '_>) {
         if self.id.is_none() {
-            self.id = text(bytes, value).map(Cow::into_owned);
+            self.id = value.decoded().map(Cow::into_owned);
         }
     }
 
-    fn call_id(&mut self, at: usize, bytes: &[u8], value: &Range<usize>, expected: &Expected) {
+    fn call_id(&mut self, at: usize, value: Node<'_, '_>, expected: &Expected) {
         if expected.traces
             && self.calls[at].id.is_none()
-            && let Some(id) = text(bytes, value)
+            && let Some(id) = value.decoded()
         {
             self.calls[at].id = Some(id.into_owned());
         }
@@ -270,18 +259,24 @@ impl Reading {
     }
 
     /// Takes a piece of a refusal; whether it holds anything.
-    fn refusal(&mut self, bytes: &[u8], value: &Range<usize>) -> bool {
-        let has_text = count_chars(bytes, value).is_some_and(|(chars, _)| chars > 0);
+    fn refusal(&mut self, value: Node<'_, '_>) -> bool {
+        let Some(said) = value.text() else { return false };
+        let has_text = said.count_chars().0 > 0;
         self.is_refusal |= has_text;
-        self.record(bytes, value);
+        if let Some(recorded) = &mut self.recorded
+            && let Some(piece) = said.decoded()
+        {
+            recorded.add(&piece);
+        }
         has_text
     }
 
-    fn record(&mut self, bytes: &[u8], value: &Range<usize>) {
-        if let Some(recorded) = &mut self.recorded
-            && let Some(piece) = text(bytes, value)
-        {
-            recorded.add(&piece);
+    /// Reads how many tokens of the input came from a cache, where OpenAI tells its details.
+    fn cached_tokens(&mut self, details: Node<'_, '_>) {
+        for Member { key, value, .. } in details.members() {
+            if key == b"cached_tokens" {
+                self.cached_tokens = value.whole_number().or(self.cached_tokens);
+            }
         }
     }
 
@@ -299,17 +294,17 @@ impl Reading {
         Some(self.calls.len() - 1)
     }
 
-    fn call_name(&mut self, at: usize, bytes: &[u8], value: &Range<usize>) {
-        if self.has_room_for(value.len())
-            && let Some(piece) = text(bytes, value)
+    fn call_name(&mut self, at: usize, value: Node<'_, '_>) {
+        if self.has_room_for(value.range().len())
+            && let Some(piece) = value.decoded()
         {
             self.calls[at].name.push_str(&piece);
         }
     }
 
-    fn call_arguments(&mut self, at: usize, bytes: &[u8], value: &Range<usize>) {
-        if self.has_room_for(value.len())
-            && let Some(piece) = text(bytes, value)
+    fn call_arguments(&mut self, at: usize, value: Node<'_, '_>) {
+        if self.has_room_for(value.range().len())
+            && let Some(piece) = value.decoded()
             && let Some(arguments) = &mut self.calls[at].arguments
         {
             arguments.push_str(&piece);
@@ -403,10 +398,6 @@ impl Call {
 
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
-}
-
-fn is_null(bytes: &[u8], value: &Range<usize>) -> bool {
-    &bytes[value.clone()] == b"null"
 }
 
 fn small(count: usize) -> u32 {
