@@ -255,9 +255,10 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether one of the blocks is the result of a tool.
 fn has_result(content: Node<'_, '_>) -> bool {
-    content.elements().flat_map(Node::members).any(|member| {
-        *member.name() == *b"type" && member.value.raw() == b"\"tool_result\""
-    })
+    content
+        .elements()
+        .flat_map(Node::members)
+        .any(|member| *member.name() == *b"type" && member.value.raw() == b"\"tool_result\"")
 }
 
 #[cfg(test)]

@@ -110,8 +110,7 @@ fn asked(body: &Bytes, limit: usize) -> Result<(String, Vec<Message>), SyntaxErr
 /// Who speaks, as one of the words that the protocols have.
 fn role(item: Node<'_, '_>) -> &'static str {
     const ROLES: [&str; 6] = ["user", "assistant", "tool", "system", "developer", "function"];
-    let word =
-        |name: &[u8]| item.members().filter(|member| *member.name() == *name).last()?.value.decoded();
+    let word = |name: &[u8]| item.members().filter(|member| *member.name() == *name).last()?.value.decoded();
     match word(b"role") {
         Some(role) => ROLES.into_iter().find(|known| role == *known).unwrap_or("other"),
         // Items of a response's input: what a tool gave, or what the model called.
