@@ -40,9 +40,16 @@ fn note(judge: &Judge, counts: &[VerdictCount], obstacle: Option<String>) -> Str
             reasons.join(", ")
         ));
     }
-    let waiting = in_state(VerdictState::Waiting);
-    if waiting > 0 {
-        text.push_str(&format!(" {waiting} wait because it did not answer."));
+    let (stopped, unanswered): (Vec<_>, Vec<_>) = of_judge()
+        .filter(|count| count.state == VerdictState::Waiting)
+        .partition(|count| count.reason.as_deref() == Some("interrupted"));
+    for (waiting, why) in
+        [(unanswered, "it did not answer"), (stopped, "the server stopped while it was asked")]
+    {
+        let waiting: u64 = waiting.iter().map(|count| count.count).sum();
+        if waiting > 0 {
+            text.push_str(&format!(" {waiting} wait because {why}."));
+        }
     }
     let beyond = in_state(VerdictState::OverBudget);
     if beyond > 0 {
@@ -66,6 +73,7 @@ fn words(reason: &str) -> &str {
         "timed_out" => "were not answered in time",
         "refused" => "were refused by the provider",
         "broken_off" => "got half an answer",
+        "interrupted" => "were being asked about when the server stopped",
         "not_stored" => "were judged, but could not be stored",
         other => other,
     }

@@ -7,8 +7,8 @@
 //! Everything here is off the request path. What waits is in the store: samples, which have limits of their own.
 //!
 //! **Invariant:** a session is claimed in the store before its judge is asked, and its verdict has an id that follows
-//! from the session, so that neither a restart nor another process judges it twice. Whatever keeps a judge from a
-//! verdict is counted and is no evidence, neither good nor bad.
+//! from the session, so that no session has two verdicts: a restart in the middle of a question asks again, and what
+//! comes second is known. Whatever keeps a judge from a verdict is counted and is no evidence, neither good nor bad.
 
 mod answer;
 
@@ -33,7 +33,7 @@ use crate::gateway::{AskError, Gateway, Ids, Prices};
 use crate::ingest::Reporter;
 use crate::samples::{Sample, SampleSignal, Samples};
 use crate::signal::SessionFact;
-use crate::store::{Due, Judgeable, Judged, Settled, StoreError, VerdictState};
+use crate::store::{Due, Judgeable, Judged, Resumed, Settled, StoreError, VerdictState};
 
 /// How often it is looked whether sessions are to be judged.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -82,8 +82,17 @@ pub struct Judges {
     ids: Ids,
     prices: Prices,
     counts: JudgeCounts,
-    /// Until when judges are left alone; held for as long as somebody looks.
-    paused: Mutex<BTreeMap<(PackName, MetricName), Timestamp>>,
+    /// Held for as long as somebody looks.
+    looking: Mutex<Looking>,
+}
+
+/// What one look leaves to the next.
+#[derive(Debug, Default)]
+struct Looking {
+    /// Whether the sessions that a stop broke off were taken up.
+    has_resumed: bool,
+    /// Until when judges are left alone.
+    paused: BTreeMap<(PackName, MetricName), Timestamp>,
 }
 
 impl fmt::Debug for Judges {
@@ -110,8 +119,8 @@ impl Judges {
         ids: Ids,
         prices: Prices,
     ) -> Self {
-        let (counts, paused) = (JudgeCounts::default(), Mutex::default());
-        Self { control, gateway, samples, reporter, ids, prices, counts, paused }
+        let (counts, looking) = (JudgeCounts::default(), Mutex::default());
+        Self { control, gateway, samples, reporter, ids, prices, counts, looking }
     }
 
     /// What was counted so far.
@@ -149,7 +158,14 @@ impl Judges {
         if !self.samples.is_on() {
             return;
         }
-        let mut paused = self.paused.lock().await;
+        let mut looking = self.looking.lock().await;
+        let Looking { has_resumed, paused } = &mut *looking;
+        if !*has_resumed {
+            *has_resumed = self.resume().await;
+        }
+        if !*has_resumed {
+            return;
+        }
         for pack in self.control.names().await {
             let Some((state, plan, _)) = self.control.standing(&pack).await else { continue };
             let Some((rollout, _)) = state.active() else { continue };
@@ -169,6 +185,27 @@ impl Judges {
                 } else {
                     paused.remove(&key);
                 }
+            }
+        }
+    }
+
+    /// Takes up the sessions that the last stop of the server broke off; false when the store does not.
+    async fn resume(&self) -> bool {
+        match self.control.store().resume_verdicts(MOST_ATTEMPTS).await {
+            Ok(Resumed { again, given_up }) => {
+                self.counts.failed.fetch_add(given_up, Ordering::Relaxed);
+                if again + given_up > 0 {
+                    tracing::info!(
+                        again,
+                        given_up,
+                        "the server stopped while judges were asked: {again} sessions are asked about again, {given_up} stay without a verdict"
+                    );
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "no session is judged yet: {}", Chain(&error));
+                false
             }
         }
     }

@@ -43,7 +43,7 @@ pub use self::packs::{Commit, RolloutFilter, StoredPack, StoredRollout, StoredVe
 pub use self::samples::{SampleFilter, Saved};
 pub use self::sessions::{Expired, StoredSession};
 pub use self::tallies::{Exposure, StoredTally, TALLY_SLOT};
-pub use self::verdicts::{Due, Judgeable, Judged, Settled, Spent, VerdictCount, VerdictState};
+pub use self::verdicts::{Due, Judgeable, Judged, Resumed, Settled, Spent, VerdictCount, VerdictState};
 pub use self::write::{Batch, Receipt, Touch, Written};
 
 use self::db::{Db, args};

@@ -51,9 +51,9 @@ pub struct Judgeable {
 /// How far the judgement of a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VerdictState {
-    /// The judge is being asked, or was when the server stopped.
+    /// The judge is being asked.
     Asked,
-    /// The judge did not answer, and is asked again.
+    /// The judge did not answer, or the server stopped before it did; it is asked again.
     Waiting,
     /// There is a verdict.
     Judged,
@@ -97,6 +97,15 @@ pub struct Spent {
     pub cost_micros: u64,
 }
 
+/// What became of the sessions about which a judge was being asked when the server stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Resumed {
+    /// Sessions that are asked about again.
+    pub again: u64,
+    /// Sessions that stay without a verdict.
+    pub given_up: u64,
+}
+
 /// So many sessions of a rollout are this far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerdictCount {
@@ -112,6 +121,7 @@ pub struct VerdictCount {
 
 const READ: &str = "read the sessions to be judged of";
 const WRITE: &str = "note the judgement of a session of";
+const RESUME: &str = "take up the sessions that were being judged of";
 const COUNT: &str = "count the verdicts of";
 
 impl Store {
@@ -186,6 +196,24 @@ impl Store {
         let rows = tx.fetch(sql, args).await.during(WRITE, judged.pack)?;
         tx.commit().await.during(WRITE, judged.pack)?;
         rows.first().map(|row| row.count(0)).transpose().during(WRITE, judged.pack)
+    }
+
+    /// Takes up the sessions about which a judge was being asked when the server stopped: they wait to be asked about
+    /// again, unless they were asked about `most_attempts` times or their rollout is over.
+    ///
+    /// Nobody may be asking: what is being asked about looks the same as what was.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails; nothing has changed then.
+    pub async fn resume_verdicts(&self, most_attempts: u64) -> Result<Resumed, StoreError> {
+        let given_up = "UPDATE verdict SET state = 'failed', reason = 'interrupted' WHERE state = 'asked' \
+                        AND (attempts >= $1 OR rollout NOT IN (SELECT id FROM rollout WHERE active = 1))";
+        let again = "UPDATE verdict SET state = 'waiting', reason = 'interrupted' WHERE state = 'asked'";
+        let mut tx = self.db.begin().await.during(RESUME, &"*")?;
+        let given_up = tx.execute(given_up, args![most_attempts]).await.during(RESUME, &"*")?;
+        let again = tx.execute(again, args![]).await.during(RESUME, &"*")?;
+        tx.commit().await.during(RESUME, &"*")?;
+        Ok(Resumed { again, given_up })
     }
 
     /// Notes what came of asking about a session.

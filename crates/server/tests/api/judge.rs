@@ -1,6 +1,7 @@
 //! Outcomes that a judge decides: whole rollouts on virtual time, and what keeps a judge from a verdict.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use serin_provider::{Provider, Script};
@@ -263,6 +264,51 @@ async fn a_session_is_judged_once_also_across_a_restart() {
     world.app.server.judges().look().await;
     assert_eq!(world.asked(), 6);
     assert!(world.note().await.starts_with("The judge of polite has judged 6 sessions"));
+}
+
+/// A judge that takes longer than any test.
+const HANGS: &str = "default: {latency_ms: {fixed: 600000}}";
+
+/// A world that is started anew while its judge is being asked about one session.
+async fn stopped_in_the_middle_of_a_question(fields: &str) -> World {
+    let mut world = World::start(HANGS, "kind: rate", fields).await;
+    world.chat("How do I return it?").await;
+    world.app.pass(61).await;
+    let judges = Arc::clone(world.app.server.judges());
+    let looking = tokio::spawn(async move { judges.look().await });
+    world.judge.stats_when(|stats| stats.in_flight == 1).await;
+    looking.abort();
+    let _ = looking.await;
+    world.app = world.app.restart().await;
+    world.judge.set_script(Script::parse(JUDGE).unwrap());
+    world.app.pass(31).await;
+    world.app.server.judges().look().await;
+    world
+}
+
+#[tokio::test]
+async fn a_session_whose_question_was_broken_off_by_a_restart_is_asked_about_again() {
+    let mut world = stopped_in_the_middle_of_a_question("").await;
+    assert!(
+        world.note().await.starts_with("The judge of polite has judged 1 sessions"),
+        "{}",
+        world.note().await
+    );
+    assert_eq!(world.judge.stats().requests, 2);
+    // It has its verdict, and is not asked about for a third time.
+    world.app = world.app.restart().await;
+    world.app.pass(61).await;
+    world.app.server.judges().look().await;
+    assert_eq!(world.judge.stats().requests, 2);
+}
+
+#[tokio::test]
+async fn a_question_that_a_restart_broke_off_has_cost_its_budget_and_the_session_is_told_as_missing() {
+    let world = stopped_in_the_middle_of_a_question(", maxPerHour: 1").await;
+    let note = world.note().await;
+    assert!(note.starts_with("The judge of polite has judged 0 sessions"), "{note}");
+    assert!(note.contains(" 1 were not judged because its budget of 1 requests an hour was spent"), "{note}");
+    assert_eq!(world.judge.stats().requests, 1);
 }
 
 #[tokio::test]

@@ -11,12 +11,14 @@ use serin_core::weight::Weight;
 
 use super::*;
 use crate::samples::{Said, Sample};
-use crate::store::{Due, Judgeable, Judged};
+use crate::store::{Due, Judgeable, Judged, Resumed, VerdictCount, VerdictState};
 
 on_sqlite! {
     with_rollout:
     sessions_that_are_not_drawn_keep_nobody_from_being_judged
         as sqlite_sessions_that_are_not_drawn_keep_nobody_from_being_judged,
+    what_a_stop_broke_off_is_asked_again_and_given_up_in_the_end
+        as sqlite_what_a_stop_broke_off_is_asked_again_and_given_up_in_the_end,
     the_database_draws_the_sessions_that_the_rate_draws as sqlite_the_database_draws_the_sessions_that_the_rate_draws,
 }
 
@@ -45,11 +47,26 @@ impl World {
 
     /// The sessions that are due an hour after the start, the longest quiet first.
     async fn due(&self, rate: Weight, limit: u32) -> Vec<Judgeable> {
-        let (pack, rollout, outcome) = (pack(), rollout(), MetricName::parse("polite").unwrap());
-        let judged = Judged { pack: &pack, rollout: &rollout, outcome: &outcome };
-        let now = at(3_600);
-        let due = Due { rate, quiet: at(3_540), waiting: at(3_570), now, limit };
-        self.store.judgeable(judged, due).await.unwrap()
+        let due = Due { rate, quiet: at(3_540), waiting: at(3_570), now: at(3_600), limit };
+        let polite = polite();
+        self.store.judgeable(polite.of(), due).await.unwrap()
+    }
+}
+
+/// An outcome with what it belongs to.
+struct Polite {
+    pack: PackName,
+    rollout: RolloutId,
+    outcome: MetricName,
+}
+
+fn polite() -> Polite {
+    Polite { pack: pack(), rollout: rollout(), outcome: MetricName::parse("polite").unwrap() }
+}
+
+impl Polite {
+    fn of(&self) -> Judged<'_> {
+        Judged { pack: &self.pack, rollout: &self.rollout, outcome: &self.outcome }
     }
 }
 
@@ -78,4 +95,25 @@ async fn the_database_draws_the_sessions_that_the_rate_draws(world: World) {
         let drawn = keys.iter().map(|key| hash(key)).filter(|hash| is_drawn(*hash, rate)).collect();
         assert_eq!(due, drawn, "{percent}%");
     }
+}
+
+async fn what_a_stop_broke_off_is_asked_again_and_given_up_in_the_end(mut world: World) {
+    let (polite, session) = (polite(), Judgeable { hash: hash("user-1"), cohort: CANARY });
+    world.record(&[sample("user-1", at(100))]).await;
+    for attempt in 1..=3 {
+        assert_eq!(world.due(Weight::FULL, 10).await, [session], "attempt {attempt}");
+        let claimed = world.store.claim_verdict(polite.of(), session, at(200 + attempt)).await.unwrap();
+        assert_eq!(claimed, Some(attempt.unsigned_abs()));
+        assert_eq!(world.due(Weight::FULL, 10).await, [], "nobody asks twice at a time");
+        world.store.close().await;
+        world.store = Store::open(&world.path).await.unwrap();
+        let resumed = world.store.resume_verdicts(3).await.unwrap();
+        let (again, given_up) = if attempt < 3 { (1, 0) } else { (0, 1) };
+        assert_eq!(resumed, Resumed { again, given_up }, "attempt {attempt}");
+    }
+    assert_eq!(world.due(Weight::FULL, 10).await, []);
+    let told = world.store.verdict_counts(&rollout()).await.unwrap();
+    let reason = Some("interrupted".to_owned());
+    let state = VerdictState::Failed;
+    assert_eq!(told, [VerdictCount { outcome: polite.outcome, state, reason, count: 1 }]);
 }
