@@ -327,7 +327,7 @@ async fn simulate(
     Ok(())
 }
 
-/// What a scenario shows: a harmful version must be caught, an equal one must not be blamed.
+/// What a scenario shows: a harmful version must not become stable, an equal one must not be blamed.
 fn scenario_part(answer: &Answer, confidence: f64, least_caught: f64) -> Part {
     let simulation = &answer.report;
     let runs = thousands(simulation.runs);
@@ -336,7 +336,7 @@ fn scenario_part(answer: &Answer, confidence: f64, least_caught: f64) -> Part {
         let caught = 1.0 - simulation.completed.share;
         let verdict = if caught < least_caught { Verdict::Failed } else { Verdict::Ok };
         let message = format!(
-            "{} of {runs} harmful versions became stable, {} were rolled back, {} still held; at least {} must be caught",
+            "{} of {runs} harmful versions became stable, {} were rolled back, {} still held; at least {} must be caught, that is rolled back or held",
             thousands(simulation.completed.count),
             thousands(simulation.rolled_back.count),
             thousands(simulation.unfinished.count),
