@@ -5,6 +5,7 @@
 //! numbers are expectations at a steady rate; nothing here decides anything.
 
 mod propose;
+mod reading;
 mod sight;
 mod timetable;
 mod words;
@@ -24,6 +25,8 @@ use crate::metric::Kind;
 use crate::plan::{Decision, Gate, GateRule, Plan, StepPhase, StepWeight, Strategy};
 use crate::units::{HoldFor, Timestamp};
 use crate::weight::Weight;
+
+use reading::Reading;
 
 pub use propose::{ProposedStep, propose};
 pub use sight::{GateForecast, Sees, Sight};
@@ -191,7 +194,7 @@ impl Forecast {
     pub fn new(plan: &Plan, traffic: &Traffic, baseline: Option<&Baseline>) -> Self {
         let walk = Walk::through(plan, traffic, baseline);
         let mut forecast = walk.forecast(plan, traffic, baseline.is_none());
-        forecast.gates = sight::gates(plan, &walk, baseline);
+        forecast.gates = sight::gates(plan, traffic, &walk, baseline);
         forecast
     }
 
@@ -202,7 +205,7 @@ impl Forecast {
         if !forecast.is_low {
             return None;
         }
-        forecast.gates = sight::gates(plan, &walk, baseline);
+        forecast.gates = sight::gates(plan, traffic, &walk, baseline);
         Some(forecast)
     }
 
@@ -270,6 +273,8 @@ struct Need {
     /// The age at which they are matured, in seconds.
     age: f64,
     of: NeedOf,
+    /// Who reads only some of them.
+    judged: Option<Reading>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -320,9 +325,13 @@ impl Walk {
             });
             found.map_or(first_age, |measure| measure.maturity.read_at.secs_f64())
         };
+        let reading_of = |gate: &Gate| {
+            let judge = plan.analysis.judges.iter().find(|judge| judge.outcome == gate.metric.name)?;
+            Some(Reading::of(judge, traffic))
+        };
         let gates = &plan.analysis.gates;
         let of_step = gates.iter().map(|gate| gate.min_samples).max().unwrap_or(DEFAULT_MIN_SAMPLES);
-        let need = |what: String, sessions, age, of| Need { what, sessions, age, of };
+        let need = |what: String, sessions, age, of| Need { what, sessions, age, of, judged: None };
         let mut needs = vec![need("the step".to_owned(), of_step, first_age, NeedOf::Step)];
         for gate in gates.iter().filter(|gate| gate.decision == Decision::Evidence) {
             let (name, age) = (gate.metric.name.to_string(), age_of(gate));
@@ -330,7 +339,8 @@ impl Walk {
                 GateRule::Threshold { .. } => NeedOf::Step,
                 GateRule::NotWorseThanStable { .. } => NeedOf::ComparedStep,
             };
-            needs.push(need(name.clone(), gate.min_samples, age, of));
+            let judged = reading_of(gate);
+            needs.push(Need { judged, ..need(name.clone(), gate.min_samples, age, of) });
             if let (Kind::Quantile(q), GateRule::Threshold { .. }) = (gate.metric.kind, gate.rule) {
                 needs.push(need(name, sessions_for_quantile(q), age, NeedOf::All));
             }
@@ -373,7 +383,13 @@ impl Walk {
                     NeedOf::Step | NeedOf::ComparedStep => "in the step",
                     NeedOf::All => "since the start",
                 };
-                let what = format!("{} needs {} canary sessions {span}", need.what, need.sessions);
+                let Need { what, sessions, .. } = need;
+                let what = match need.judged {
+                    None => format!("{what} needs {sessions} canary sessions {span}"),
+                    Some(reading) => {
+                        format!("{what} needs {sessions} judged canary sessions {span} ({reading})")
+                    }
+                };
                 slowest = (what, secs);
             }
         }
@@ -382,7 +398,7 @@ impl Walk {
 
     /// Seconds from the start of a step until a need is met; infinite when it never is.
     fn secs_for(&self, need: &Need, flow: &Flow) -> f64 {
-        let sessions = need.sessions as f64;
+        let sessions = need.sessions as f64 / need.judged.map_or(1.0, |reading| reading.share);
         match need.of {
             NeedOf::Step | NeedOf::ComparedStep | NeedOf::All if !flow.has_canary() => 0.0,
             NeedOf::ComparedStep if !flow.is_split() => 0.0,
@@ -491,6 +507,9 @@ impl Walk {
             taken.push(
                 "every session has a rating; with one in ten, the gate needs ten times as long".to_owned(),
             );
+        }
+        if self.needs.iter().any(|need| need.judged.is_some()) {
+            taken.push("every session that a judge reads gets a verdict".to_owned());
         }
         if traffic.requests_per_session > 1.0 {
             taken.push(

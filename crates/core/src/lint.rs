@@ -54,7 +54,7 @@ pub const RULES: &[(&str, &str)] = &[
     ),
     (
         "unfed-gate",
-        "a gate that the traffic cannot feed: a step has to wait for its sessions; needs the traffic",
+        "a gate that the traffic cannot feed, or whose judge reads too few sessions: a step has to wait for them; needs the traffic",
     ),
     ("blind-gate", "a gate that sees no harm at all at this traffic; needs the traffic"),
     ("unrecorded-judge", "a judge of more sessions than are recorded; needs the settings of the server"),

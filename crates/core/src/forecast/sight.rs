@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Walk, hold_for, is_split, whole};
+use super::{Reading, Traffic, Walk, hold_for, is_split, whole};
 use crate::analysis::rule_text;
 use crate::evidence::{Baseline, MetricBaseline, metrics_of};
 use crate::metric::{Better, Kind, Metric, Tier};
@@ -45,6 +45,9 @@ pub struct GateForecast {
     pub maturity: HoldFor,
     /// Canary sessions below which it reads no data: in the step, and for quantiles since the start.
     pub needed: u64,
+    /// The share of the sessions that its judge reads at this traffic, above 0 to 1; absent without a judge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judged_share: Option<f64>,
     /// How it is read.
     pub sees: Sees,
     /// The share of bad ones that it accepts, 0 to 1; absent for a mean and a gate that is read literally.
@@ -81,9 +84,15 @@ pub struct Sight {
 }
 
 /// Forecasts every gate.
-pub(super) fn gates(plan: &Plan, walk: &Walk, baseline: Option<&Baseline>) -> Vec<GateForecast> {
+pub(super) fn gates(
+    plan: &Plan,
+    traffic: &Traffic,
+    walk: &Walk,
+    baseline: Option<&Baseline>,
+) -> Vec<GateForecast> {
     let budgets = total_budget(plan);
-    plan.analysis.gates.iter().map(|gate| gate_forecast(plan, gate, budgets, walk, baseline)).collect()
+    let gates = plan.analysis.gates.iter();
+    gates.map(|gate| gate_forecast(plan, traffic, gate, budgets, walk, baseline)).collect()
 }
 
 /// The budget weights of everything that speaks for a rollback.
@@ -101,6 +110,7 @@ fn total_budget(plan: &Plan) -> f64 {
 
 fn gate_forecast(
     plan: &Plan,
+    traffic: &Traffic,
     gate: &Gate,
     budgets: f64,
     walk: &Walk,
@@ -109,8 +119,11 @@ fn gate_forecast(
     let need = walk.needs.iter().skip(1).filter(|need| need.what == gate.metric.name.as_str());
     let (age, needed) = need
         .fold((walk.first_age, gate.min_samples), |(_, needed), need| (need.age, needed.max(need.sessions)));
+    let judge = plan.analysis.judges.iter().find(|judge| judge.outcome == gate.metric.name);
+    let judged_share = judge.map(|judge| Reading::of(judge, traffic).share);
+    let counted = Counted { age, share: judged_share.unwrap_or(1.0) };
     let eye = Eye::of(plan, gate, gate.budget / budgets, baseline);
-    let sights = (0..walk.flows.len()).map(|index| eye.by_end_of(walk, index, age)).collect();
+    let sights = (0..walk.flows.len()).map(|index| eye.by_end_of(walk, index, counted)).collect();
     GateForecast {
         metric: gate.metric.name.to_string(),
         rule: rule_text(&gate.metric, &gate.rule),
@@ -118,11 +131,21 @@ fn gate_forecast(
         budget: if gate.decision == Decision::Evidence { gate.budget / budgets } else { 0.0 },
         maturity: hold_for(age).unwrap_or_default(),
         needed,
+        judged_share,
         sees: eye.sees,
         accepted: eye.accepted(),
         at_first: eye.at_first(walk, gate.min_samples),
         sights,
     }
+}
+
+/// Which sessions a gate counts.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    /// The age at which they count, in seconds.
+    age: f64,
+    /// The share of them that has a value.
+    share: f64,
 }
 
 /// A gate as its forecast needs it.
@@ -151,12 +174,13 @@ impl<'a> Eye<'a> {
     }
 
     /// What is seen when a step ends.
-    fn by_end_of(&self, walk: &Walk, index: usize, age: f64) -> Sight {
+    fn by_end_of(&self, walk: &Walk, index: usize, counted: Counted) -> Sight {
+        let Counted { age, share } = counted;
         let now = walk.end_of(index);
         if now.is_infinite() {
             return Sight { sessions: 0, harm: None, shown: "never reached".to_owned() };
         }
-        let sessions = walk.matured_by_end(index, age);
+        let sessions = share * walk.matured_by_end(index, age);
         match self.sees {
             Sees::Literal | Sees::Share | Sees::Mean => self.with(whole(sessions), &[]),
             Sees::Comparison => {
@@ -164,7 +188,7 @@ impl<'a> Eye<'a> {
                 for flow in walk.flows[..=index].iter().filter(|flow| !flow.is_observing) {
                     let secs = flow.matured_secs(now, age);
                     let split = flow.by_weight.iter().filter(|(weight, _)| is_split(**weight));
-                    compared.extend(split.map(|(weight, rate)| (*weight, rate * secs)));
+                    compared.extend(split.map(|(weight, rate)| (*weight, share * rate * secs)));
                 }
                 let canary: f64 = compared.iter().map(|(weight, sessions)| weight.share() * sessions).sum();
                 self.with(whole(canary), &compared)

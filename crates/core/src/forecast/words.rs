@@ -58,7 +58,13 @@ fn early_and_late(gate: &GateForecast, is_first: bool) -> String {
     let early = &gate.at_first;
     let late = gate.sights.iter().filter(|sight| sight.harm.is_some()).max_by_key(|sight| sight.sessions);
     let after = |sight: &Sight| {
-        let (unit, chance) = if is_first { (" canary sessions", " in 4 of 5 rollouts") } else { (",", "") };
+        let chance = if is_first { " in 4 of 5 rollouts" } else { "" };
+        let unit = match (is_first, gate.judged_share.is_some()) {
+            (true, false) => " canary sessions",
+            (true, true) => " judged canary sessions",
+            (false, false) => ",",
+            (false, true) => " judged ones,",
+        };
         format!("after {}{unit} {}{chance}", counted(sight.sessions), noun(gate, sight))
     };
     match late {
@@ -140,9 +146,13 @@ fn blind(gate: &GateForecast, forecast: &Forecast) -> Option<String> {
         (Sees::Mean | Sees::Literal, Some(_)) => false,
     };
     is_useless.then(|| {
-        let n = counted(forecast.canary_sessions());
+        let (n, judged) = match gate.judged_share {
+            None => (forecast.canary_sessions(), ""),
+            Some(_) => (gate.sights.iter().map(|sight| sight.sessions).max().unwrap_or(0), "judged "),
+        };
+        let n = counted(n);
         format!(
-            "{} {} sees nothing useful at this traffic: {n} canary sessions are too few for it.",
+            "{} {} sees nothing useful at this traffic: {n} {judged}canary sessions are too few for it.",
             gate.metric, gate.rule
         )
     })

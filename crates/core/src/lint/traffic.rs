@@ -1,7 +1,7 @@
 //! Gates that the traffic cannot feed.
 
 use super::{ANALYSIS, Lint, add};
-use crate::forecast::{Forecast, Sees, StepForecast};
+use crate::forecast::{Forecast, GateForecast, Sees, StepForecast};
 use crate::plan::{Plan, StepPhase, Strategy};
 
 /// A rollout that waits for less than this many times its length is not worth a word.
@@ -44,14 +44,19 @@ pub fn lint_traffic(plan: &Plan, forecast: &Forecast) -> Vec<Lint> {
                 0 => String::new(),
                 more => format!(", and so on in {more} more"),
             };
+            let is_of_judge = gate.judged_share.is_some() && !why.starts_with("the step ");
+            let gets = if is_of_judge { judged_in_hold(gate, step, forecast) } else { step.matured_in_hold };
             let message = format!(
-                "in step {} ({} for {}) {why} and gets {}{more}: {ends}",
+                "in step {} ({} for {}) {why} and gets {gets}{more}: {ends}",
                 step.index + 1,
                 step.shown,
                 step.hold,
-                step.matured_in_hold,
             );
-            let hint = "lengthen the steps, start at a higher weight, or lower `minSamples`; `serin plan` proposes steps that fit";
+            let hint = if is_of_judge {
+                "judge more sessions (`sampleRate`, `maxPerHour`), lengthen the steps, start at a higher weight, or lower `minSamples`"
+            } else {
+                "lengthen the steps, start at a higher weight, or lower `minSamples`; `serin plan` proposes steps that fit"
+            };
             add(&mut lints, "unfed-gate", &path, message, hint);
         }
         let is_blind = gate.sights.iter().all(|sight| sight.harm.is_none());
@@ -62,6 +67,18 @@ pub fn lint_traffic(plan: &Plan, forecast: &Forecast) -> Vec<Lint> {
         }
     }
     lints
+}
+
+/// Canary sessions of a step that its judge has read when the hold has passed.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sessions of a step are few and not below 0"
+)]
+fn judged_in_hold(gate: &GateForecast, step: &StepForecast, forecast: &Forecast) -> u64 {
+    let canary = step.canary_percent / 100.0 * forecast.sessions_per_second;
+    let matured_secs = (step.hold.secs_f64() - gate.maturity.secs_f64()).max(0.0);
+    (canary * matured_secs * gate.judged_share.unwrap_or(1.0)) as u64
 }
 
 #[cfg(test)]
@@ -98,6 +115,31 @@ mod tests {
         assert_eq!(found(&format!("{{{GATE}}}"), 2_000_000.0), Vec::<String>::new());
         // Long steps gather the same sessions.
         assert_eq!(found(&format!("{{stepInterval: 1d, {GATE}}}"), 2_000.0), Vec::<String>::new());
+    }
+
+    /// Half an hour at each step, 10% of 3 600 sessions an hour: 180 canary sessions, of which 120 are ten minutes old.
+    #[test]
+    fn a_judged_gate_gets_the_share_of_the_sessions_that_its_judge_reads() {
+        let judged = |judge: &str| {
+            found(
+                &format!(
+                    "{{stepInterval: 30m, analysis: {{outcomes: [{{name: polite, kind: rate, better: higher, judge: {{model: m, rubric: r{judge}}}}}], \
+                     metrics: [{{name: polite, threshold: 50%, comparison: '>=', maturity: 10m}}]}}}}"
+                ),
+                86_400.0,
+            )
+        };
+        assert_eq!(judged(", maxPerHour: 100000"), Vec::<String>::new());
+        let sampled = judged(", maxPerHour: 100000, sampleRate: 2%");
+        assert_eq!(sampled.len(), 1, "{sampled:?}");
+        let told = "in step 2 (10% for 30m) polite needs 30 judged canary sessions in the step (its judge reads 2% of all) and gets 2";
+        assert!(sampled[0].contains(told), "{sampled:?}");
+        assert!(sampled[0].contains(": the rollout takes "), "{sampled:?}");
+        // 36 of 3 600 sessions in an hour are 1%.
+        let budgeted = judged(", maxPerHour: 36");
+        assert_eq!(budgeted.len(), 1, "{budgeted:?}");
+        let told = "polite needs 30 judged canary sessions in the step (its judge reads 36 of all in an hour) and gets 1";
+        assert!(budgeted[0].contains(told), "{budgeted:?}");
     }
 
     #[test]

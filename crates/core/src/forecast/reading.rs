@@ -1,0 +1,46 @@
+//! How many sessions a judge reads: a gate that it feeds sees no others.
+
+use std::fmt;
+
+use super::Traffic;
+use crate::judge::Judge;
+use crate::weight::Weight;
+
+/// The sessions that a judge reads at some traffic.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Reading {
+    /// Their share of all sessions, above 0 to 1.
+    pub(super) share: f64,
+    /// What keeps it from reading more.
+    bound: Bound,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bound {
+    /// `sampleRate`.
+    Rate(Weight),
+    /// `maxPerHour`.
+    Budget(u32),
+}
+
+impl Reading {
+    /// What it reads at a steady rate: the sessions that it draws, as far as its budget goes.
+    pub(super) fn of(judge: &Judge, traffic: &Traffic) -> Self {
+        let by_rate = judge.sample_rate.share();
+        let by_budget = f64::from(judge.max_per_hour) / 3_600.0 / traffic.sessions_per_second();
+        if by_budget < by_rate {
+            Self { share: by_budget, bound: Bound::Budget(judge.max_per_hour) }
+        } else {
+            Self { share: by_rate, bound: Bound::Rate(judge.sample_rate) }
+        }
+    }
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bound {
+            Bound::Rate(rate) => write!(f, "its judge reads {rate} of all"),
+            Bound::Budget(most) => write!(f, "its judge reads {most} of all in an hour"),
+        }
+    }
+}
