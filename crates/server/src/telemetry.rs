@@ -382,6 +382,12 @@ fn samples(registry: &mut Registry, counts: &SampleCounts) {
         "Conversation samples that newer ones took the place of before their expiry",
         counts.displaced(),
     );
+    counter(
+        registry,
+        "displaced_early",
+        "Those of rollouts among them whose session was not quiet for a minute, so that no judge could read them",
+        counts.displaced_early(),
+    );
     counter(registry, "redactions", "Places taken out of conversation samples", counts.redactions());
 }
 

@@ -14,7 +14,7 @@ pub(super) async fn notes(app: &App, plan: &Plan, rollout: &RolloutId) -> Result
     }
     let counts = app.control.store().verdict_counts(rollout).await?;
     let judges = plan.analysis.judges.iter();
-    Ok(judges.map(|judge| note(judge, &counts, app.judges.obstacle(judge))).collect())
+    Ok(judges.map(|judge| note(judge, &counts, app.judges.obstacle(judge, rollout))).collect())
 }
 
 fn note(judge: &Judge, counts: &[VerdictCount], obstacle: Option<String>) -> String {

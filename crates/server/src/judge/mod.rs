@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use serin_core::ids::PackName;
+use serin_core::ids::{PackName, RolloutId};
 use serin_core::judge::{Judge, QUIET, Said, Speaker, Verdict};
 use serin_core::metric::{MetricName, Signal};
 use serin_core::observation::{Fact, Outcome};
@@ -31,7 +31,7 @@ use crate::control::Control;
 use crate::errors::Chain;
 use crate::gateway::{AskError, Gateway, Ids, Prices};
 use crate::ingest::Reporter;
-use crate::samples::{Sample, SampleSignal, Samples};
+use crate::samples::{Sample, SampleSettings, SampleSignal, Samples};
 use crate::signal::SessionFact;
 use crate::store::{Due, Judgeable, Judged, Resumed, Settled, StoreError, VerdictState};
 
@@ -128,9 +128,9 @@ impl Judges {
         &self.counts
     }
 
-    /// Why the judge of an outcome cannot be asked at all, in words.
-    pub fn obstacle(&self, judge: &Judge) -> Option<String> {
-        let recorded = self.samples.settings().rate;
+    /// Why the judge of an outcome of a rollout is not asked at all, or not about every session, in words.
+    pub fn obstacle(&self, judge: &Judge, rollout: &RolloutId) -> Option<String> {
+        let SampleSettings { rate: recorded, limit, .. } = *self.samples.settings();
         if recorded < judge.sample_rate {
             return Some(format!(
                 "it reads recorded conversations, of which the server records {recorded} and not the {} that it is to judge; set `samples.rate` in the settings",
@@ -138,8 +138,22 @@ impl Judges {
             ));
         }
         let is_unpriced = judge.max_cost_per_hour.is_some() && self.prices.of(&judge.model).is_none();
-        is_unpriced.then(|| {
-            format!("it is not asked: `maxCostPerHour` needs a price for {} in the settings", judge.model)
+        if is_unpriced {
+            return Some(format!(
+                "it is not asked: `maxCostPerHour` needs a price for {} in the settings",
+                judge.model
+            ));
+        }
+        let early = self.samples.counts().displaced_early_of(rollout);
+        (early > 0).then(|| {
+            let lower = if recorded > judge.sample_rate {
+                format!(", or lower `samples.rate` ({recorded}) to the {} that it judges", judge.sample_rate)
+            } else {
+                format!(", or lower `samples.rate` ({recorded}) and its `sampleRate`")
+            };
+            format!(
+                "of the conversations that it reads, {early} recordings went before their session was quiet for {QUIET}, because newer ones took their place; raise `samples.limit` ({limit} of each version) above what is recorded in a few minutes{lower}"
+            )
         })
     }
 

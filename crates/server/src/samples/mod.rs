@@ -8,6 +8,7 @@
 //! lives in memory, and none of its texts is ever logged.
 
 mod draft;
+mod early;
 mod writer;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use self::draft::{Draft, Subject};
+use self::early::Early;
 use self::writer::Writer;
 use crate::store::Store;
 
@@ -182,6 +184,7 @@ pub struct SampleCounts {
     dropped: AtomicU64,
     displaced: AtomicU64,
     redactions: AtomicU64,
+    early: Early,
 }
 
 impl SampleCounts {
@@ -198,6 +201,16 @@ impl SampleCounts {
     /// Samples that went before their expiry, because newer ones took their place.
     pub fn displaced(&self) -> u64 {
         self.displaced.load(Ordering::Relaxed)
+    }
+
+    /// Samples that newer ones took the place of before a judge could read them.
+    pub fn displaced_early(&self) -> u64 {
+        self.early.total()
+    }
+
+    /// Those of a rollout.
+    pub fn displaced_early_of(&self, rollout: &RolloutId) -> u64 {
+        self.early.of(rollout)
     }
 
     /// Places that were taken out of texts.

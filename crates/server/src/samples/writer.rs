@@ -63,6 +63,7 @@ impl Writer {
         self.counts.redactions.fetch_add(redactions, Ordering::Relaxed);
         self.counts.stored.fetch_add(saved.stored, Ordering::Relaxed);
         self.counts.displaced.fetch_add(saved.displaced, Ordering::Relaxed);
+        self.counts.early.add(saved.early);
         Ok(())
     }
 }

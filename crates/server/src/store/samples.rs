@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use serin_core::ids::{PackName, RolloutId, SessionHash, SessionKey, Version};
+use serin_core::judge::QUIET;
 use serin_core::metric::Signal;
 use serin_core::observation::Fact;
 use serin_core::routing::{CohortId, Variant};
@@ -33,12 +34,15 @@ pub struct SampleFilter {
 }
 
 /// What became of samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Saved {
     /// Samples that are stored.
     pub stored: u64,
     /// Older ones that went, because there were too many.
     pub displaced: u64,
+    /// Those of them that went before a judge could read them, of each rollout: their session was under way, or quiet
+    /// for less than [`QUIET`] when the newest sample was taken.
+    pub early: BTreeMap<RolloutId, u64>,
 }
 
 /// Reads a session of a pack as a member of a cohort, in the order in which it was said.
@@ -89,13 +93,27 @@ impl Store {
             ]
         };
         let inserted = INSERT.fetch(&mut tx, samples, row).await.during(SAVE, &what)?;
-        let mut saved = Saved { stored: u64::try_from(inserted.len()).unwrap_or(u64::MAX), displaced: 0 };
+        let stored = u64::try_from(inserted.len()).unwrap_or(u64::MAX);
+        let mut saved = Saved { stored, ..Saved::default() };
+        let newest = samples.iter().map(|sample| sample.at).max().unwrap_or(Timestamp::MIN);
         for (pack, version) in versions {
             let sql = "SELECT COUNT(*) FROM sample WHERE pack = $1 AND version = $2";
             let rows = tx.fetch(sql, args![pack, version]).await.during(SAVE, &what)?;
             let count = rows.first().map_or(Ok(0), |row| row.count(0)).during(SAVE, &what)?;
             let excess = count.saturating_sub(u64::try_from(limit).unwrap_or(u64::MAX));
             if excess > 0 {
+                let sql = "SELECT gone.rollout, COUNT(*) FROM \
+                           (SELECT rollout, key_hash, cohort FROM sample WHERE pack = $1 AND version = $2 \
+                            ORDER BY at, id LIMIT $3) AS gone \
+                           WHERE gone.rollout IS NOT NULL AND EXISTS (SELECT 1 FROM sample WHERE sample.pack = $1 \
+                           AND sample.key_hash = gone.key_hash AND sample.cohort = gone.cohort AND sample.at > $4) \
+                           GROUP BY gone.rollout";
+                let args = args![pack, version, excess, QUIET.before(newest)];
+                for row in tx.fetch(sql, args).await.during(SAVE, &what)? {
+                    let early = |row: &Row| Ok::<_, Cause>((RolloutId::parse(&row.text(0)?)?, row.count(1)?));
+                    let (rollout, count) = early(&row).during(SAVE, &what)?;
+                    *saved.early.entry(rollout).or_default() += count;
+                }
                 let sql = "DELETE FROM sample WHERE id IN \
                            (SELECT id FROM sample WHERE pack = $1 AND version = $2 ORDER BY at, id LIMIT $3)";
                 saved.displaced += tx.execute(sql, args![pack, version, excess]).await.during(SAVE, &what)?;

@@ -67,10 +67,14 @@ spec:
 impl World {
     /// Version 1.0.0 is stable and careful, 1.1.0 is tried and hasty.
     async fn start(judge: &str, outcome: &str, fields: &str) -> Self {
+        Self::start_with("samples: {rate: 100%, limit: 100000}", judge, outcome, fields).await
+    }
+
+    /// The same with settings of its own.
+    async fn start_with(settings: &str, judge: &str, outcome: &str, fields: &str) -> Self {
         let judge = judge_of(judge).await;
         let settings = format!(
-            "providers: {{judge: {{baseUrl: 'http://{}/v1', protocol: openai}}}}\n\
-             samples: {{rate: 100%, limit: 100000}}\n",
+            "providers: {{judge: {{baseUrl: 'http://{}/v1', protocol: openai}}}}\n{settings}\n",
             judge.addr()
         );
         let app = TestApp::start_with_file(&settings).await;
@@ -196,6 +200,24 @@ async fn beyond_its_budget_a_judge_is_not_asked_and_that_is_counted() {
     let over = metrics.lines().find(|line| line.starts_with("serin_judge_over_budget_total ")).unwrap();
     let count: u64 = over.rsplit(' ').next().unwrap().parse().unwrap();
     assert!(note.contains(&format!(" {count} were not judged")), "{note} {over}");
+}
+
+#[tokio::test]
+async fn recordings_that_go_before_a_judge_could_read_them_are_told_with_what_helps() {
+    let settings = "samples: {rate: 100%, limit: 5}";
+    let mut world = World::start_with(settings, JUDGE, "kind: rate", ", sampleRate: 50%").await;
+    assert!(!world.note().await.contains("In its way"), "{}", world.note().await);
+    world.pass(4).await;
+    let note = world.note().await;
+    let metrics = world.app.get("/metrics").await.text();
+    let early =
+        metrics.lines().find(|line| line.starts_with("serin_samples_displaced_early_total ")).unwrap();
+    let early = early.rsplit(' ').next().unwrap();
+    assert!(early.parse::<u64>().unwrap() > 40, "{early}");
+    let told = format!(
+        " In its way: of the conversations that it reads, {early} recordings went before their session was quiet for 1m, because newer ones took their place; raise `samples.limit` (5 of each version) above what is recorded in a few minutes, or lower `samples.rate` (100%) to the 50% that it judges."
+    );
+    assert!(note.contains(&told), "{note}");
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ on_sqlite! {
     with_rollout:
     sessions_that_are_not_drawn_keep_nobody_from_being_judged
         as sqlite_sessions_that_are_not_drawn_keep_nobody_from_being_judged,
+    of_displaced_samples_those_that_no_judge_could_read_are_told
+        as sqlite_of_displaced_samples_those_that_no_judge_could_read_are_told,
     what_a_stop_broke_off_is_asked_again_and_given_up_in_the_end
         as sqlite_what_a_stop_broke_off_is_asked_again_and_given_up_in_the_end,
     the_database_draws_the_sessions_that_the_rate_draws as sqlite_the_database_draws_the_sessions_that_the_rate_draws,
@@ -116,4 +118,20 @@ async fn what_a_stop_broke_off_is_asked_again_and_given_up_in_the_end(mut world:
     let reason = Some("interrupted".to_owned());
     let state = VerdictState::Failed;
     assert_eq!(told, [VerdictCount { outcome: polite.outcome, state, reason, count: 1 }]);
+}
+
+async fn of_displaced_samples_those_that_no_judge_could_read_are_told(world: World) {
+    let save = async |samples: &[Sample]| {
+        let saved = world.store.save_samples(samples, HoldFor::from_hours(24), 3).await.unwrap();
+        (saved.stored, saved.displaced, saved.early.get(&rollout()).copied().unwrap_or(0))
+    };
+    let turn = |key: &str, turn: i64| Sample { id: format!("{key}-{turn}"), ..sample(key, at(turn)) };
+    let outside = |key: &str, second: i64| Sample { rollout: None, variant: None, ..sample(key, at(second)) };
+    assert_eq!(save(&[turn("a", 0), turn("b", 1), turn("c", 30)]).await, (3, 0, 0));
+    // a is quiet for a minute by now, and was read if it was to be; b goes on, and its first turn is missing from it.
+    assert_eq!(save(&[turn("b", 60)]).await, (1, 1, 0));
+    assert_eq!(save(&[turn("d", 61)]).await, (1, 1, 1));
+    // What was said outside of rollouts no judge reads.
+    assert_eq!(save(&[outside("e", 62), outside("f", 63), outside("g", 64)]).await, (3, 3, 3));
+    assert_eq!(save(&[outside("h", 65)]).await, (1, 1, 0));
 }
