@@ -18,6 +18,10 @@ const OPEN_STREAMS: u64 = 5_000;
 const TIMED_STREAMS: u64 = 20;
 const SOAK: Duration = Duration::from_secs(60);
 const SOAK_REQUESTS: u64 = 2_000;
+/// After so many rounds of a soak its sessions come again.
+const SOAK_SERIES: u64 = 50;
+/// Requests with a prompt before a soak; Serin remembers whose the newest 200 000 answers were.
+const WARM_UP: u64 = 250_000;
 const LONG_SOAK: Duration = Duration::from_secs(30 * 60);
 /// Requests of each kind per second of the long run.
 const LONG_SOAK_RATE: u32 = 300;
@@ -147,17 +151,14 @@ pub(crate) async fn open_streams() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Steady load for a minute: what it takes must stay flat.
+/// As much as a server can take for a minute: what it takes itself must stay flat.
 pub(crate) async fn soak() -> anyhow::Result<()> {
     title(&format!("Steady load for {} s, half of it with a prompt of a pack", SOAK.as_secs()));
-    let provider = Provider::start(0)?;
-    let serin = Serin::start(provider.address)?;
-    serin.apply_pack()?;
+    let (_provider, serin) = warm().await?;
     let started = Instant::now();
     let (mut round, mut told) = (0_u64, 0_u64);
     while started.elapsed() < SOAK {
-        for (answer, prompt) in [(Answer::Json, Prompt::Own), (Answer::Stream, Prompt::Pack)] {
-            let requests = Requests::chat(serin.data, answer, prompt, &format!("soak-{round}"));
+        for requests in both_kinds(&serin, round) {
             load::run(&requests, CONNECTIONS, SOAK_REQUESTS, None).await?;
         }
         round += 1;
@@ -177,21 +178,17 @@ pub(crate) async fn long_soak() -> anyhow::Result<()> {
     title(&format!(
         "{LONG_SOAK_RATE} requests/s of each kind for {minutes} minutes, half of all with a prompt of a pack"
     ));
-    let provider = Provider::start(0)?;
-    let serin = Serin::start(provider.address)?;
-    serin.apply_pack()?;
-    let started = Instant::now();
+    let (_provider, serin) = warm().await?;
+    let (started, before) = (Instant::now(), serin.server.cpu()?);
     let (mut round, mut told) = (0_u64, 0_u64);
     while started.elapsed() < LONG_SOAK {
-        let series = format!("soak-{round}");
-        let kinds = [(Answer::Json, Prompt::Own), (Answer::Stream, Prompt::Pack)]
-            .map(|(answer, prompt)| Requests::chat(serin.data, answer, prompt, &series));
-        load::in_turn(&kinds, LONG_SOAK_RATE, SOAK_REQUESTS).await?;
+        load::in_turn(&both_kinds(&serin, round), LONG_SOAK_RATE, SOAK_REQUESTS).await?;
         round += 1;
         let fives = started.elapsed().as_secs() / 300;
         if fives > told {
             told = fives;
-            let (resident, cpu) = (mib(serin.server.resident_kib()?), serin.server.cpu()?.as_secs_f64());
+            let resident = mib(serin.server.resident_kib()?);
+            let cpu = serin.server.cpu()?.saturating_sub(before).as_secs_f64();
             let share = 100.0 * cpu / started.elapsed().as_secs_f64();
             row(
                 &format!("after {} min, {} requests", told * 5, round * 2 * SOAK_REQUESTS),
@@ -200,6 +197,29 @@ pub(crate) async fn long_soak() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Serin with everything full that has a limit, so that what still grows is a leak.
+async fn warm() -> anyhow::Result<(Provider, Serin)> {
+    let provider = Provider::start(0)?;
+    let serin = Serin::start(provider.address)?;
+    serin.apply_pack()?;
+    let rounds = WARM_UP.div_ceil(SOAK_REQUESTS);
+    for round in 0..rounds {
+        for requests in both_kinds(&serin, round) {
+            load::run(&requests, CONNECTIONS, SOAK_REQUESTS, None).await?;
+        }
+    }
+    let resident = format!("{:.1} MiB", mib(serin.server.resident_kib()?));
+    row(&format!("warm, after {} requests at full speed", rounds * 2 * SOAK_REQUESTS), &resident);
+    Ok((provider, serin))
+}
+
+/// Answers that pass through, and streams with a prompt, whose sessions come again after some rounds.
+fn both_kinds(serin: &Serin, round: u64) -> [Requests; 2] {
+    let series = format!("soak-{}", round % SOAK_SERIES);
+    [(Answer::Json, Prompt::Own), (Answer::Stream, Prompt::Pack)]
+        .map(|(answer, prompt)| Requests::chat(serin.data, answer, prompt, &series))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "memory of one process")]

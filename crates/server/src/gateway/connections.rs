@@ -32,7 +32,10 @@ use crate::trust::of_tls;
 pub(super) type RequestBody = Either<Full<Bytes>, Body>;
 
 /// A connection that carries one request at a time.
-pub(super) type OwnLine = Line<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>;
+pub(super) type OwnLine = Line<Wire>;
+
+/// What it goes over; TLS takes so much room that connections without it had better not keep it free.
+type Wire = tokio_util::either::Either<TcpStream, Box<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
 
 /// Unused connections that are kept; more are closed.
 const MOST_IDLE: usize = 1_024;
@@ -256,7 +259,12 @@ impl Connections {
         if let Some(line) = self.idle.take() {
             return Ok(Way::Own { line, is_fresh: false });
         }
-        if self.spoke(Spoken::Http1) { self.connected().await } else { self.dialled().await }
+        // Boxed, since opening one is rare and would take room in the future of every request.
+        if self.spoke(Spoken::Http1) {
+            Box::pin(self.connected()).await
+        } else {
+            Box::pin(self.dialled()).await
+        }
     }
 
     fn spoke(&self, spoken: Spoken) -> bool {
@@ -337,7 +345,11 @@ impl Connections {
             let stream = SharedLines::open(&self.shared, stream).await.map_err(not_connected)?;
             return Ok(Way::Shared(stream));
         }
-        Ok(Way::Own { line: Box::new(Line::new(TokioIo::new(stream))), is_fresh: true })
+        let wire = match stream {
+            MaybeHttpsStream::Http(plain) => Wire::Left(plain.into_inner()),
+            tls @ MaybeHttpsStream::Https(_) => Wire::Right(Box::new(TokioIo::new(tls))),
+        };
+        Ok(Way::Own { line: Box::new(Line::new(wire)), is_fresh: true })
     }
 }
 
