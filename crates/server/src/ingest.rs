@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** an answer to a barrier or a report means that everything before it is durable.
 
+mod gathering;
 mod unfinished;
 
 use std::collections::VecDeque;
@@ -16,15 +17,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use self::gathering::Gathering;
 use self::unfinished::Unfinished;
 use crate::errors::Chain;
 use crate::signal::{Contact, SessionFact, Signal, Signals};
 use crate::store::{Batch, Receipt, Store, StoreError};
 
 /// Contacts, and facts, that are written in one transaction at most.
-pub const BATCH: usize = 1_000;
-/// How long a signal waits for others to be written with.
-const LINGER: Duration = Duration::from_millis(10);
+pub const BATCH: usize = 4_000;
 /// Facts that wait at most while the store is away.
 pub const MOST_WAITING_FACTS: usize = 100_000;
 /// Reports that wait at most for their turn.
@@ -276,7 +276,6 @@ impl Writer {
         stopped: &mut watch::Receiver<bool>,
         retry_at: Option<Instant>,
     ) -> Told {
-        let mut batch = Vec::with_capacity(BATCH);
         let overdue = self.waiting.unfinished.next_overdue();
         tokio::select! {
             biased;
@@ -284,21 +283,23 @@ impl Writer {
             () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => return Told::Something,
             () = sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {}
             Some(report) = reports.recv() => self.waiting.reports.push(report),
-            count = signals.recv_many(&mut batch, BATCH) => {
+            signal = signals.recv() => match signal {
+                Some(signal) => self.waiting.add(signal),
                 // Nobody is left to tell anything, now or later.
-                if count == 0 {
-                    return Told::Stop;
-                }
+                None => return Told::Stop,
             }
         }
-        batch.drain(..).for_each(|signal| self.waiting.add(signal));
         self.waiting.facts.extend(self.waiting.unfinished.overdue(Instant::now()));
-        let until = Instant::now() + LINGER;
+        let mut gathering = Gathering::begin(Instant::now());
         while retry_at.is_none() && !self.waiting.is_urgent() {
             tokio::select! {
                 Some(report) = reports.recv() => self.waiting.reports.push(report),
                 () = signals.hurried() => break,
-                () = sleep_until(until) => break,
+                () = sleep_until(gathering.next_look()) => {
+                    if !gathering.goes_on(signals.len()) {
+                        break;
+                    }
+                }
             }
         }
         while let Ok(report) = reports.try_recv() {

@@ -110,9 +110,10 @@ impl Signals {
         self.queue.recv().await
     }
 
-    /// Waits for signals and takes up to `most` of them; 0 once nobody is left to send one.
-    pub async fn recv_many(&mut self, signals: &mut Vec<Signal>, most: usize) -> usize {
-        self.queue.recv_many(signals, most).await
+    /// How many wait to be received.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.queue.len()
     }
 
     /// The next signal, if there is one.

@@ -15,8 +15,8 @@ fn ingest(store: &Store, capacity: usize) -> (SignalSender, Ingest) {
 #[tokio::test]
 async fn after_a_barrier_everything_before_it_is_durable() {
     let world = World::with_rollout().await;
-    let (signals, ingest) = ingest(&world.store, 10_000);
-    let keys = 2 * BATCH + 500;
+    let (signals, ingest) = ingest(&world.store, 4 * BATCH);
+    let keys = BATCH + 500;
     for n in 0..keys {
         let key = format!("session-{n}");
         assert!(signals.contact(contact(&key, CANARY, at(100))));
