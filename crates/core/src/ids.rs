@@ -201,7 +201,7 @@ impl Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0.to_string())
+        fmt::Display::fmt(&self.0, f)
     }
 }
 

@@ -354,11 +354,20 @@ pub(super) fn outside_of_scope(caller: &Caller, pack: &str) -> ApiError {
 
 /// Lets a request through or refuses it, and names the path in whatever problem comes back.
 pub(super) async fn guard(State(guard): State<Guard>, request: Request<Body>, next: Next) -> Response {
+    guarded(&guard, request, |request| next.run(request)).await
+}
+
+/// Has a request answered or refuses it, and names the path in whatever problem comes back.
+pub(super) async fn guarded<F: Future<Output = Response>>(
+    guard: &Guard,
+    request: Request<Body>,
+    answer: impl FnOnce(Request<Body>) -> F,
+) -> Response {
     let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let needs = needs(request.method(), route.as_deref(), &path);
-    let response = match admitted(&guard, request, needs).await {
-        Ok(request) => next.run(request).await,
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let needs = needs(request.method(), route, &path);
+    let response = match admitted(guard, request, needs).await {
+        Ok(request) => answer(request).await,
         Err(refused) => refused.into_response(),
     };
     with_instance(response, &path)

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query};
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serin_core::ids::{PackName, RolloutId, Version};
 
 use super::error::ApiError;
@@ -49,6 +50,19 @@ pub(super) async fn text(headers: &HeaderMap, body: Body, limit: usize) -> Resul
         let at = error.utf8_error().valid_up_to();
         ApiError::bad_request("not-utf-8", format!("the body is no UTF-8 text: byte {at} does not fit"))
     })
+}
+
+/// Room for an answer of the data plane, in bytes: a version with its reasons takes 200 to 300.
+const ANSWER: usize = 512;
+
+/// Answers with JSON.
+pub(super) fn told<T: Serialize>(answer: &T) -> Response {
+    let mut json = Vec::with_capacity(ANSWER);
+    serde_json::to_writer(&mut json, answer)
+        .expect("answers hold only numbers, text, lists and maps with text keys");
+    let mut response = Response::new(Body::from(json));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// Reads a whole body as JSON.

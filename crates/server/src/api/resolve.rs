@@ -1,9 +1,9 @@
 //! Which version a session gets, for apps that hold their prompts or send their requests themselves.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::Request;
+use axum::response::Response;
 use serin_core::ids::{PackName, PromptName, SessionKey};
 use serin_core::prompt::RenderError;
 use serin_core::routing::Turn;
@@ -11,7 +11,7 @@ use serin_core::routing::Turn;
 use super::App;
 use super::caller::AppScope;
 use super::error::ApiError;
-use super::read::{SMALL_BODY, json};
+use super::read::{SMALL_BODY, json, told};
 use super::types::{ProblemDetails, RenderedPrompt, ResolveRequest, ResolveResponse};
 use crate::resolve::{Resolved, Visit};
 
@@ -30,16 +30,17 @@ use crate::resolve::{Resolved, Visit};
 pub(super) async fn resolve(
     State(app): State<App>,
     scope: AppScope,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<ResolveResponse>, ApiError> {
-    let request: ResolveRequest = json(&headers, body, SMALL_BODY).await?;
-    if let Ok(pack) = PackName::parse(&request.pack) {
-        scope.needs_pack(&pack)?;
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let request: ResolveRequest = json(&head.headers, body, SMALL_BODY).await?;
+    let pack = PackName::parse(&request.pack).ok();
+    if let Some(pack) = &pack {
+        scope.needs_pack(pack)?;
     }
     let snapshot = app.resolver().snapshot();
-    let pack = PackName::parse(&request.pack).ok().filter(|pack| snapshot.packs.contains_key(pack));
-    let Some(pack) = pack else {
+    let found = pack.and_then(|pack| snapshot.packs.get_key_value(&pack));
+    let Some((name, pack)) = found else {
         let known: Vec<PackName> = snapshot.packs.keys().cloned().collect();
         return Err(ApiError::unknown_pack(&request.pack, &known));
     };
@@ -50,12 +51,11 @@ pub(super) async fn resolve(
         ),
         None => None,
     };
-    let segment = snapshot.packs.get(&pack).map_or(0, |pack| pack.segment_of(&request.attributes));
     let visit = Visit {
-        pack: &pack,
+        pack: name,
         session: session.as_ref(),
         own_key: &|| app.ids.session(),
-        segment,
+        segment: pack.segment_of(&request.attributes),
         turn: Turn::User,
         version: None,
     };
@@ -71,10 +71,10 @@ pub(super) async fn resolve(
             .hint("name it in `prompt`"));
         }
     };
-    Ok(Json(ResolveResponse {
-        pack: pack.into(),
+    Ok(told(&ResolveResponse {
+        pack: request.pack,
         session: resolved.key.into(),
-        version: resolved.version.to_string(),
+        version: resolved.version.into(),
         variant: resolved.cohort.variant.into(),
         reason: resolved.reason.into(),
         weight: resolved.weight.percent(),

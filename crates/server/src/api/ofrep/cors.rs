@@ -3,7 +3,6 @@
 use std::fmt;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN, VARY,
@@ -49,7 +48,7 @@ impl fmt::Display for Origin {
 }
 
 /// Answers the question that a browser asks first, and tells it which answers a page may read.
-pub(in crate::api) async fn cors(State(app): State<App>, request: Request<Body>, next: Next) -> Response {
+pub(in crate::api) async fn cors(app: &App, request: Request<Body>, next: Next) -> Response {
     if !request.uri().path().starts_with("/ofrep/") {
         return next.run(request).await;
     }

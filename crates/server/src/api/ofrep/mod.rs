@@ -14,9 +14,9 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use serin_core::access::Scope;
 use serin_core::ids::{PackName, PromptName, SessionKey};
 use serin_core::routing::{Reason, Turn};
@@ -27,10 +27,10 @@ use self::stream::stand;
 pub(super) use self::stream::{__path_changes, changes};
 use super::App;
 use super::caller::AppScope;
-use super::read::{SMALL_BODY, bytes};
+use super::read::{SMALL_BODY, bytes, told};
 use super::types::{
-    OfrepBulk, OfrepEndpoint, OfrepErrorCode, OfrepEventStream, OfrepFailure, OfrepFlag, OfrepReason,
-    OfrepRequest, Variant,
+    OfrepBulk, OfrepEndpoint, OfrepErrorCode, OfrepEventStream, OfrepFailure, OfrepFlag, OfrepMetadata,
+    OfrepReason, OfrepRequest, OfrepValue,
 };
 
 use crate::resolve::{ResolveError, Resolved, Visit};
@@ -87,11 +87,10 @@ pub(super) async fn flag(
     State(app): State<App>,
     AppScope(scope): AppScope,
     Path(key): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request<Body>,
 ) -> Response {
-    match evaluate(&app, &scope, &key, &headers, body).await {
-        Ok(flag) => Json(flag).into_response(),
+    match evaluate(&app, &scope, &key, request).await {
+        Ok(flag) => told(&flag),
         Err(failed) => failed.told(Some(key)),
     }
 }
@@ -111,11 +110,11 @@ pub(super) async fn flag(
 pub(super) async fn flags(
     State(app): State<App>,
     AppScope(scope): AppScope,
-    headers: HeaderMap,
-    body: Body,
+    request: Request<Body>,
 ) -> Response {
-    match evaluate_all(&app, &scope, &headers, body).await {
-        Ok(bulk) => conditional(&headers, &bulk),
+    let (head, body) = request.into_parts();
+    match evaluate_all(&app, &scope, &head.headers, body).await {
+        Ok(bulk) => conditional(&head.headers, &bulk),
         Err(failed) => failed.told(None),
     }
 }
@@ -225,24 +224,20 @@ impl Context {
     }
 }
 
-async fn evaluate(
-    app: &App,
-    scope: &Scope,
-    key: &str,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<OfrepFlag, Failed> {
-    let context = Context::read(headers, body).await?;
+async fn evaluate(app: &App, scope: &Scope, key: &str, request: Request<Body>) -> Result<OfrepFlag, Failed> {
+    let (head, body) = request.into_parts();
+    let context = Context::read(&head.headers, body).await?;
     let (pack, prompt) = match key.split_once('.') {
         Some((pack, prompt)) => (pack, Some(prompt)),
         None => (key, None),
     };
-    if PackName::parse(pack).is_ok_and(|pack| !scope.allows(&pack)) {
+    let name = PackName::parse(pack).ok();
+    if name.as_ref().is_some_and(|name| !scope.allows(name)) {
         let details = format!("the key is for {scope} only, not for {pack}");
         return Err(Failed::new(StatusCode::FORBIDDEN, OfrepErrorCode::General, details));
     }
     let snapshot = app.resolver().snapshot();
-    let found = PackName::parse(pack).ok().and_then(|name| snapshot.packs.get(&name));
+    let found = name.and_then(|name| snapshot.packs.get(&name));
     let Some(found) = found else {
         let pack: String = pack.chars().take(80).collect();
         return Err(Failed::not_found(format!("pack {pack:?} does not exist")));
@@ -261,12 +256,12 @@ async fn evaluate(
     match (variables, app.ofrep.prompt_text) {
         (None, _) => {}
         (Some(_), PromptText::Withheld) => {
-            flag.metadata.insert("promptText", json!("withheld"));
+            flag.metadata.prompt_text = Some("withheld");
         }
         (Some(variables), PromptText::Filled) => {
             let prompts = resolved.prompts().expect("a prompt that was found belongs to prompts");
             let rendered = prompts.render(&prompt, None, &variables).map_err(Failed::context)?;
-            flag.value.insert("system".to_owned(), Value::String(rendered.system));
+            flag.value.system = Some(rendered.system);
         }
     }
     Ok(flag)
@@ -327,44 +322,44 @@ fn conditional(headers: &HeaderMap, bulk: &OfrepBulk) -> Response {
 
 /// The flag of a pack: which version the session gets.
 fn pack_flag(resolved: &Resolved) -> OfrepFlag {
-    let prompts: Vec<&str> =
-        resolved.prompts().iter().flat_map(|p| p.prompts().keys().map(PromptName::as_str)).collect();
-    let mut value = common(resolved);
-    value.insert("prompts".to_owned(), json!(prompts));
-    told(resolved, resolved.pack.name.to_string(), value)
+    let prompts = resolved.prompts().into_iter().flat_map(|prompts| prompts.prompts().keys());
+    let prompts = prompts.map(PromptName::to_string).collect();
+    let value = OfrepValue { prompts: Some(prompts), ..value(resolved) };
+    flag_of(resolved, resolved.pack.name.to_string(), value)
 }
 
 /// The flag of a prompt; nothing where the version has no such prompt.
 fn prompt_flag(resolved: &Resolved, name: &PromptName) -> Option<OfrepFlag> {
     let pack = resolved.prompts()?;
     let prompt = pack.prompts().get(name)?;
-    let mut value = common(resolved);
-    value.insert("prompt".to_owned(), json!(name.as_str()));
-    value.insert("parameters".to_owned(), Value::Object(prompt.parameters(pack.model()).clone()));
-    if let Some(model) = pack.model() {
-        value.insert("model".to_owned(), json!(model));
-    }
-    Some(told(resolved, format!("{}.{name}", resolved.pack.name), value))
+    let value = OfrepValue {
+        model: pack.model().map(str::to_owned),
+        parameters: Some(prompt.parameters(pack.model()).clone()),
+        prompt: Some(name.to_string()),
+        ..value(resolved)
+    };
+    Some(flag_of(resolved, format!("{}.{name}", resolved.pack.name), value))
 }
 
-fn common(resolved: &Resolved) -> Map<String, Value> {
-    [
-        ("pack", resolved.pack.name.to_string()),
-        ("version", resolved.version.to_string()),
-        ("variant", Variant::from(resolved.cohort.variant).as_str().to_owned()),
-    ]
-    .into_iter()
-    .map(|(name, text)| (name.to_owned(), Value::String(text)))
-    .collect()
+/// What the values of a pack and of its prompts have in common.
+fn value(resolved: &Resolved) -> OfrepValue {
+    OfrepValue {
+        model: None,
+        pack: resolved.pack.name.to_string(),
+        parameters: None,
+        prompt: None,
+        prompts: None,
+        system: None,
+        variant: resolved.cohort.variant.into(),
+        version: resolved.version.to_string(),
+    }
 }
 
 /// What stays the same for as long as the session keeps its version, so that an `ETag` holds that long.
-fn told(resolved: &Resolved, key: String, value: Map<String, Value>) -> OfrepFlag {
-    let mut metadata = BTreeMap::from([("variant", json!(Variant::from(resolved.cohort.variant).as_str()))]);
-    if let Some(stamp) = resolved.cohort.of_rollout() {
-        metadata.insert("rollout", json!(stamp.rollout.as_str()));
-    }
-    OfrepFlag { key, value, reason: reason(resolved), variant: resolved.version.to_string(), metadata }
+fn flag_of(resolved: &Resolved, key: String, value: OfrepValue) -> OfrepFlag {
+    let rollout = resolved.cohort.of_rollout().map(|stamp| stamp.rollout.to_string());
+    let metadata = OfrepMetadata { prompt_text: None, rollout, variant: value.variant };
+    OfrepFlag { key, reason: reason(resolved), variant: value.version.clone(), value, metadata }
 }
 
 /// Why the session got its version in the first place: OpenFeature has no word for a session that keeps it.

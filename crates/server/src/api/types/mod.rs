@@ -47,7 +47,7 @@ pub use key::{
 pub use notify::{DeadLetterView, DeadLetters, ReceiverList, ReceiverView, RetriedView, TestedView};
 pub use ofrep::{
     OfrepBulk, OfrepChange, OfrepEndpoint, OfrepErrorCode, OfrepEventStream, OfrepFailure, OfrepFlag,
-    OfrepReason, OfrepRequest,
+    OfrepMetadata, OfrepReason, OfrepRequest, OfrepValue,
 };
 pub use overview::{ActiveView, ClosestView, DecisionView, OverviewPack, OverviewView, WorstView};
 pub use pack::{

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Variant;
+
 /// Asks for flags.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct OfrepRequest {
@@ -20,14 +22,54 @@ pub struct OfrepFlag {
     pub key: String,
     /// The version, its side of the comparison, and of a prompt its parameters.
     #[schema(value_type = Object)]
-    pub value: serde_json::Map<String, serde_json::Value>,
+    pub value: OfrepValue,
     /// Why.
     pub reason: OfrepReason,
     /// The version.
     pub variant: String,
     /// Text, numbers, yes and no only.
     #[schema(value_type = Object)]
-    pub metadata: BTreeMap<&'static str, serde_json::Value>,
+    pub metadata: OfrepMetadata,
+}
+
+/// The value of a flag; its names are in the order of the alphabet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OfrepValue {
+    /// The model that the prompt is made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The pack.
+    pub pack: String,
+    /// Parameters of the prompt, such as `temperature`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The prompt, of the flag of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The prompts of the version, of the flag of a pack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Vec<String>>,
+    /// The prompt with its variables filled in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// The side of the comparison.
+    pub variant: Variant,
+    /// The version.
+    pub version: String,
+}
+
+/// What is said about a flag besides its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfrepMetadata {
+    /// `withheld` where the text of the prompt was asked for and is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_text: Option<&'static str>,
+    /// The rollout that the session belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
+    /// The side of the comparison.
+    pub variant: Variant,
 }
 
 /// Why a flag has its value.
