@@ -5,6 +5,7 @@ mod interop {
     mod flags;
     mod models;
     mod telemetry;
+    mod tools;
 
     /// Says which TLS is meant, which the HTTP client of these tests wants to know.
     pub(crate) fn tls() {

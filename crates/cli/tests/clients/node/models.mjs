@@ -23,6 +23,43 @@ function headers(ask) {
 }
 
 const apis = {
+  chat: {
+    create(ask, stream) {
+      const messages = [{ role: 'user', content: ask.text ?? 'hello' }];
+      const body = { model: 'demo-model', messages, prompt: prompt(ask), stream };
+      if (ask.tools) {
+        body.tools = [{ type: 'function', function: { name: 'search', parameters: SCHEMA } }];
+      }
+      return openai.chat.completions.create(body, { headers: headers(ask) });
+    },
+    async read(answer, streamed) {
+      const told = { id: answer.id ?? null, text: '', calls: [], ended: null, tokens: 0, events: 0 };
+      if (!streamed) {
+        const [{ message, finish_reason: ended }] = answer.choices;
+        const functions = (message.tool_calls ?? []).map((call) => call.function);
+        const calls = functions.map(({ name, arguments: text }) => [name, JSON.parse(text)]);
+        return { ...told, text: message.content ?? '', calls, ended, tokens: answer.usage.prompt_tokens };
+      }
+      const calls = new Map();
+      for await (const chunk of answer) {
+        told.events += 1;
+        told.id = chunk.id;
+        for (const { delta, finish_reason: ended } of chunk.choices) {
+          told.text += delta.content ?? '';
+          told.ended = ended ?? told.ended;
+          for (const call of delta.tool_calls ?? []) {
+            const known = calls.get(call.index) ?? ['', ''];
+            calls.set(call.index, [
+              known[0] + (call.function.name ?? ''),
+              known[1] + (call.function.arguments ?? ''),
+            ]);
+          }
+        }
+      }
+      told.calls = [...calls.values()].map(([name, text]) => [name, JSON.parse(text)]);
+      return told;
+    },
+  },
   responses: {
     create(ask, stream) {
       const body = { model: 'demo-model', input: ask.text ?? 'hello', prompt: prompt(ask), stream };

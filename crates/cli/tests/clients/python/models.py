@@ -3,7 +3,7 @@
     {"do": "ask", "api": "responses", "session": "s1", "stream": false, "variables": {"company": "Acme"}}
     {"do": "leave", "api": "messages", ...}   begins a streamed answer and leaves after its first event
 
-`api` is `responses` (OpenAI) or `messages` (Anthropic); `tools` offers a tool; `previous` goes on from a response.
+`api` is `chat` or `responses` (OpenAI) or `messages` (Anthropic); `tools` offers a tool; `previous` goes on from a response.
 """
 
 import json
@@ -27,9 +27,54 @@ def headers(ask):
     return {**own, **ask.get("headers", {})}
 
 
-class Responses:
+class Chat:
     def __init__(self, data):
         # Without retries: each request that is asked for is one request.
+        self.client = openai.OpenAI(base_url=f"{data}/v1", api_key="not-a-key", max_retries=0, timeout=20)
+
+    def create(self, ask, stream):
+        more = {}
+        if ask.get("tools"):
+            more["tools"] = [{"type": "function", "function": {"name": "search", "parameters": SCHEMA}}]
+        return self.client.chat.completions.with_raw_response.create(
+            model="demo-model",
+            messages=[{"role": "user", "content": ask.get("text", "hello")}],
+            stream=stream,
+            extra_headers=headers(ask),
+            extra_body={"prompt": prompt(ask)},
+            **more,
+        )
+
+    def read(self, answer, stream):
+        if not stream:
+            message = answer.choices[0].message
+            functions = [call.function for call in message.tool_calls or []]
+            return {
+                "id": answer.id,
+                "text": message.content or "",
+                "calls": [[function.name, json.loads(function.arguments)] for function in functions],
+                "ended": answer.choices[0].finish_reason,
+                "tokens": answer.usage.prompt_tokens,
+                "events": 0,
+            }
+        told = {"id": None, "text": "", "calls": [], "ended": None, "tokens": 0, "events": 0}
+        calls = {}
+        for chunk in answer:
+            told["events"] += 1
+            told["id"] = chunk.id
+            for choice in chunk.choices:
+                told["text"] += choice.delta.content or ""
+                told["ended"] = choice.finish_reason or told["ended"]
+                for call in choice.delta.tool_calls or []:
+                    known = calls.setdefault(call.index, ["", ""])
+                    known[0] += call.function.name or ""
+                    known[1] += call.function.arguments or ""
+        told["calls"] = [[name, json.loads(text)] for name, text in calls.values()]
+        return told
+
+
+class Responses:
+    def __init__(self, data):
         self.client = openai.OpenAI(base_url=f"{data}/v1", api_key="not-a-key", max_retries=0, timeout=20)
 
     def create(self, ask, stream):
@@ -129,7 +174,8 @@ def leave(api, ask):
 
 
 def main():
-    apis = {"responses": Responses(sys.argv[1]), "messages": Messages(sys.argv[1])}
+    data = sys.argv[1]
+    apis = {"chat": Chat(data), "responses": Responses(data), "messages": Messages(data)}
     deeds = {"ask": ask_model, "leave": leave}
     for line in sys.stdin:
         ask = json.loads(line)
