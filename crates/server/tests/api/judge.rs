@@ -220,6 +220,35 @@ async fn recordings_that_go_before_a_judge_could_read_them_are_told_with_what_he
     assert!(note.contains(&told), "{note}");
 }
 
+/// A cent for each verdict, and 60 of them in an hour: what four minutes of sessions take.
+#[tokio::test]
+async fn a_judge_whose_money_is_used_up_holds_the_rollout_and_goes_on_in_the_next_hour() {
+    let settings = "samples: {rate: 100%, limit: 100000}\nprices: {judge-model: {input: 0, output: 10}}";
+    let judge = "default: {replies: ['{\"verdict\": \"pass\"}'], output_tokens: {fixed: 1000}}";
+    let mut world =
+        World::start_with(settings, judge, "kind: rate", ", maxCostPerHour: 0.6, maxPerHour: 10000").await;
+    world.answers("Gladly; this way.");
+    // The first step needs no verdict; in the second the money is long gone.
+    world.pass(60).await;
+    let asked = world.asked();
+    assert!((60..=62).contains(&asked), "{asked}");
+    let held = world.rollout().await;
+    assert!(held.end.is_none(), "{:?}", held.end);
+    let progress = held.progress.as_ref().unwrap();
+    assert_eq!((progress.step, progress.failed_checks), (1, 0), "{held:#?}");
+    assert!(!held.holds.is_empty(), "{held:#?}");
+    let note = world.note().await;
+    assert!(note.contains("because its budget of 10000 requests or $0.6 an hour was spent"), "{note}");
+    // What was asked in the first minutes is an hour ago: as many verdicts again, which the step waits for.
+    world.pass(20).await;
+    let asked = world.asked();
+    assert!((120..=124).contains(&asked), "{asked}");
+    let later = world.rollout().await;
+    assert!(later.end.is_none(), "{:?}", later.end);
+    let progress = later.progress.as_ref().unwrap();
+    assert_eq!((progress.step, progress.failed_checks), (2, 0), "{later:#?}");
+}
+
 #[tokio::test]
 async fn the_judge_is_blind() {
     let mut world = World::start(JUDGE, "kind: rate", "").await;
