@@ -249,6 +249,16 @@ fn gateway(registry: &mut Registry, counts: &GatewayCounts) {
             &counts.tools_left_out,
         ),
         (
+            "tools_unjudged_by_schema",
+            "Answers whose tool calls were not judged, for a schema is too large or too much work",
+            &counts.tools_unjudged_by_schema,
+        ),
+        (
+            "tools_unjudged_by_size",
+            "Answers whose tool calls were not judged, for there are too many or too long ones",
+            &counts.tools_unjudged_by_size,
+        ),
+        (
             "history_without_session",
             "Requests that bring a history and no session; these may change versions between turns",
             &counts.history_without_session,

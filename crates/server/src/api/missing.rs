@@ -32,5 +32,11 @@ pub(super) fn notes(app: &App, pack: &PackName) -> Vec<String> {
             "{without_session} requests brought the history of a conversation and no session since the server started: such a conversation may change versions between its turns, and counts as several. Send x-serin-session; docs/clients.md shows how."
         ));
     }
+    let unjudged = app.gateway.counts().tools_unjudged(pack);
+    if unjudged > 0 {
+        notes.push(format!(
+            "{unjudged} answers called tools in a way that could not be judged since the server started: a schema above 64 KiB or out of all proportion, more than 128 calls, or more than 1 MiB of them. They count as neither right nor wrong; `serin lint` finds such schemas in a pack."
+        ));
+    }
     notes
 }

@@ -314,7 +314,11 @@ impl Observer {
                 response.success = Some(true);
                 response.latency_ms = Some(milliseconds(self.done.unwrap_or(elapsed)));
                 match self.form {
-                    Form::Whole | Form::Stream => reading.complete_into(&self.expected, &mut response),
+                    Form::Whole | Form::Stream => {
+                        if let Some(unjudged) = reading.complete_into(&self.expected, &mut response) {
+                            self.counts.left_unjudged(&subject.pack, unjudged);
+                        }
+                    }
                     Form::Unread | Form::Unreadable | Form::Garbled => {
                         reading.tokens_into(&self.expected, &mut response)
                     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::HeaderName;
 use serin_core::ids::{PackName, SessionKey};
 
+use super::answer::Unjudged;
 use super::prices::Prices;
 use crate::samples::Samples;
 
@@ -151,8 +152,12 @@ pub struct GatewayCounts {
     pub tools_left_out: AtomicU64,
     /// Requests that bring a history and no session: those that may change versions between turns.
     pub history_without_session: AtomicU64,
-    /// The same by pack; only packs that exist are in it.
-    by_pack: Mutex<BTreeMap<PackName, u64>>,
+    /// Answers whose tool calls are neither right nor wrong, for a schema is too large or too much work.
+    pub tools_unjudged_by_schema: AtomicU64,
+    /// Answers whose tool calls are neither right nor wrong, for there are too many or too long ones.
+    pub tools_unjudged_by_size: AtomicU64,
+    /// What is told of each pack; only packs that exist are in it.
+    by_pack: Mutex<BTreeMap<PackName, PackCounts>>,
     /// Requests without a key whose session was found by a response that they name.
     pub sessions_by_response: AtomicU64,
     /// Requests without a key whose session was found by our answer inside of them.
@@ -171,16 +176,47 @@ pub struct GatewayCounts {
     pub usage_chunks_removed: AtomicU64,
 }
 
+/// What is counted of one pack.
+#[derive(Debug, Clone, Copy, Default)]
+struct PackCounts {
+    history_without_session: u64,
+    tools_unjudged: u64,
+}
+
 impl GatewayCounts {
     /// Counts a request of a pack that brings a history and no session.
     pub(super) fn has_no_session(&self, pack: &PackName) {
         self.history_without_session.fetch_add(1, Ordering::Relaxed);
-        *self.by_pack.lock().unwrap_or_else(PoisonError::into_inner).entry(pack.clone()).or_default() += 1;
+        self.of_pack(pack, |counts| counts.history_without_session += 1);
+    }
+
+    /// Counts an answer to a request of a pack whose tool calls nobody can judge.
+    pub(super) fn left_unjudged(&self, pack: &PackName, why: Unjudged) {
+        let count = match why {
+            Unjudged::BySchema => &self.tools_unjudged_by_schema,
+            Unjudged::BySize => &self.tools_unjudged_by_size,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.of_pack(pack, |counts| counts.tools_unjudged += 1);
+    }
+
+    fn of_pack(&self, pack: &PackName, count: impl Fn(&mut PackCounts)) {
+        let mut by_pack = self.by_pack.lock().unwrap_or_else(PoisonError::into_inner);
+        count(by_pack.entry(pack.clone()).or_default());
+    }
+
+    fn counted_of(&self, pack: &PackName) -> PackCounts {
+        self.by_pack.lock().unwrap_or_else(PoisonError::into_inner).get(pack).copied().unwrap_or_default()
     }
 
     /// Requests of a pack that brought a history and no session.
     pub fn without_session(&self, pack: &PackName) -> u64 {
-        self.by_pack.lock().unwrap_or_else(PoisonError::into_inner).get(pack).copied().unwrap_or(0)
+        self.counted_of(pack).history_without_session
+    }
+
+    /// Answers to requests of a pack whose tool calls nobody could judge.
+    pub fn tools_unjudged(&self, pack: &PackName) -> u64 {
+        self.counted_of(pack).tools_unjudged
     }
 }
 

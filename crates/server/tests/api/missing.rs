@@ -94,3 +94,47 @@ async fn a_conversation_without_a_session_is_counted_and_warned_about_with_what_
     );
     assert_eq!(counted(&app, "serin_gateway_history_without_session_total").await, 3);
 }
+
+/// Calls of a tool that nobody can judge are neither right nor wrong; without a word they would only be fewer.
+#[tokio::test]
+async fn tool_calls_that_nobody_can_judge_are_counted_and_told() {
+    let app = TestApp::start().await.with_canary().await;
+    // Of the tools, `small` has a schema, and that of `large` has more than 64 KiB.
+    let tool = |name: &str, description: String| {
+        let schema = json!({"type": "object", "description": description});
+        json!({"type": "function", "function": {"name": name, "parameters": schema}})
+    };
+    let tools = json!([tool("small", String::new()), tool("large", "x".repeat(64 << 10))]);
+    let ask = async |call: Value| {
+        let script = json!({"tool_call_rate": 1, "tool_calls": call}).to_string();
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-serin-session", "s"),
+            ("x-stand-in-script", script.as_str()),
+        ];
+        let body = json!({
+            "model": "stand-in", "messages": question(), "tools": tools,
+            "prompt": {"id": "support-prompts/support", "variables": {"company": "Acme"}},
+        });
+        let to = app.server.data_addr();
+        let answer = app.send(to, "POST", "/v1/chat/completions", &headers, body.to_string()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let told = async || {
+        let by_schema = counted(&app, "serin_gateway_tools_unjudged_by_schema_total").await;
+        let by_size = counted(&app, "serin_gateway_tools_unjudged_by_size_total").await;
+        let notes = notes(&app).await;
+        (by_schema, by_size, notes.into_iter().find(|note| note.contains("called tools")))
+    };
+    ask(json!([{"name": "small", "arguments": {}}])).await;
+    ask(json!([{"name": "small", "arguments": "no JSON"}])).await;
+    // One that is wrong is enough to tell that the answer is.
+    ask(json!([{"name": "large", "arguments": {}}, {"name": "none", "arguments": {}}])).await;
+    assert_eq!(told().await, (0, 0, None));
+    ask(json!([{"name": "large", "arguments": {}}])).await;
+    ask(json!(vec![json!({"name": "small", "arguments": {}}); 129])).await;
+    let (by_schema, by_size, note) = told().await;
+    assert_eq!((by_schema, by_size), (1, 1));
+    let note = note.expect("it is told");
+    assert!(note.starts_with("2 answers called tools in a way that could not be judged"), "{note}");
+}

@@ -120,6 +120,15 @@ pub(super) struct Reading {
     has_error: bool,
 }
 
+/// Why the tool calls of an answer are neither right nor wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unjudged {
+    /// A schema is too large, or too much work for the arguments of a call.
+    BySchema,
+    /// There are too many calls, or too long ones, to be kept.
+    BySize,
+}
+
 #[derive(Debug)]
 struct Call {
     index: u64,
@@ -339,8 +348,8 @@ impl Reading {
         response.cached_tokens = self.cached_tokens.map(number);
     }
 
-    /// Writes everything down that a complete answer tells.
-    pub(super) fn complete_into(self, expected: &Expected, response: &mut Response) {
+    /// Writes everything down that a complete answer tells; why its tool calls are left out, where they are.
+    pub(super) fn complete_into(self, expected: &Expected, response: &mut Response) -> Option<Unjudged> {
         self.tokens_into(expected, response);
         let reason = self.finish_reason.as_deref();
         let is_filtered = matches!(reason, Some("content_filter" | "refusal"));
@@ -356,6 +365,7 @@ impl Reading {
             Some("length" | "max_tokens" | "max_output_tokens" | "model_context_window_exceeded")
         ));
         response.tool_calls = Some(small(self.calls.len()));
+        let mut unjudged = None;
         if has_calls {
             let fits: Vec<Fit> = self.calls.iter().map(|call| call.fit(expected)).collect();
             let n_wrong = fits.iter().filter(|fit| **fit == Fit::Misfits).count();
@@ -365,6 +375,7 @@ impl Reading {
             } else {
                 // Calls of which nobody knows whether they are right must not count as right.
                 response.tool_calls = None;
+                unjudged = Some(if self.has_overflowed { Unjudged::BySize } else { Unjudged::BySchema });
             }
         }
         let has_answer = !is_refusal && (self.chars > 0 || !has_calls);
@@ -372,6 +383,7 @@ impl Reading {
             response.invalid_format = Some(!is_json(&self.text));
         }
         response.finish_reason = self.finish_reason;
+        unjudged
     }
 }
 
