@@ -3,40 +3,17 @@
 //! The gateway looks at a few members of a body and leaves every other byte as it is: what is changed is spliced in
 //! between.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::json::{self, Json, SyntaxError};
-
-/// One member of an object, as ranges of the bytes it was found in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    /// The key between its quotes, escapes as written.
-    pub(super) key: Range<usize>,
-    /// The value.
-    pub(super) value: Range<usize>,
-}
-
-impl Member {
-    /// The key without escapes; one that is no Unicode stays as it is.
-    pub(super) fn name<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
-        let key = &bytes[self.key.clone()];
-        json::name(key, key.contains(&b'\\'))
-    }
-
-    /// The key with its quotes, the colon and the value.
-    pub(super) fn range(&self) -> Range<usize> {
-        self.key.start - 1..self.value.end
-    }
-}
+use super::json::{Json, MemberPlace, SyntaxError};
 
 /// A whole body that is one object.
 #[derive(Debug)]
 pub(super) struct Object {
     /// Its members in their order, also those whose key comes again.
-    pub(super) members: Vec<Member>,
+    pub(super) members: Vec<MemberPlace>,
     /// The position behind its opening brace.
     pub(super) open: usize,
 }
@@ -48,7 +25,7 @@ impl Object {
     /// [`SyntaxError`] when it is no JSON object, or nested too deeply.
     pub(super) fn scan(bytes: &[u8]) -> Result<Self, SyntaxError> {
         let mut members = Vec::with_capacity(16);
-        let json = Json::whole_with(bytes, |key, value| members.push(Member { key, value }))?;
+        let json = Json::whole_with(bytes, |member| members.push(member))?;
         Ok(Self { members, open: json.root().start() + 1 })
     }
 
@@ -157,8 +134,38 @@ impl Edits {
 }
 
 /// Writes a text as a JSON string.
+///
+/// Prompts are long and most of their bytes stay as they are: those are copied many at a time.
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("text is always writable to memory");
+    const AT_A_TIME: usize = 32;
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    for bytes in text.as_bytes().chunks(AT_A_TIME) {
+        // All of them are looked at, which takes fewer steps than to stop at the first.
+        if bytes.iter().fold(true, |stay, byte| stay & !matches!(byte, 0..=0x1f | b'"' | b'\\')) {
+            out.extend_from_slice(bytes);
+        } else {
+            bytes.iter().for_each(|byte| write_escaped(out, *byte));
+        }
+    }
+    out.push(b'"');
+}
+
+fn write_escaped(out: &mut Vec<u8>, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    match byte {
+        b'"' | b'\\' => out.extend([b'\\', byte]),
+        b'\n' => out.extend(b"\\n"),
+        b'\r' => out.extend(b"\\r"),
+        b'\t' => out.extend(b"\\t"),
+        0x08 => out.extend(b"\\b"),
+        0x0c => out.extend(b"\\f"),
+        0..=0x1f => {
+            out.extend(b"\\u00");
+            out.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        0x20.. => out.push(byte),
+    }
 }
 
 #[cfg(test)]

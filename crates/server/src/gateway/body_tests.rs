@@ -29,7 +29,7 @@ fn an_escaped_key_is_the_key_it_stands_for() {
 /// Removes the members called `gone`, appends `added`, and puts an element before the list `list`.
 fn spliced(body: &Bytes) -> Bytes {
     let object = Object::scan(body).unwrap();
-    let ranges: Vec<Range<usize>> = object.members.iter().map(Member::range).collect();
+    let ranges: Vec<Range<usize>> = object.members.iter().map(MemberPlace::range).collect();
     let mut edits = Edits::default();
     if let Some(list) = object.members.iter().rfind(|member| *member.name(body) == *b"list")
         && body[list.value.start] == b'['
@@ -124,6 +124,15 @@ proptest! {
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
         let after = spliced(&Bytes::from(text.unwrap()));
         prop_assert_eq!(serde_json::from_slice::<Value>(&after).unwrap(), changed(value));
+    }
+
+    #[test]
+    fn a_text_is_written_as_a_serializer_writes_it(text in "[\\x00-\\x7fé😀]{0,100}", plain in "[a-z ]{0,80}") {
+        for text in [text.clone(), plain.clone() + &text + &plain] {
+            let mut out = Vec::new();
+            write_text(&mut out, &text);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&text).unwrap());
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Trace {
 
     /// The id of a response or of a tool's call, which the provider makes once.
     pub(super) fn of_id(pack: &PackName, id: &str) -> Self {
-        Self(xxh3_128(format!("{pack}\0id\0{id}").as_bytes()))
+        Self(xxh3_128(&[pack.as_str(), "\0id\0", id].concat().into_bytes()))
     }
 
     /// The text of an answer: after all questions before it, and, for clients that leave out old ones, after the

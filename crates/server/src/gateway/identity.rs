@@ -27,10 +27,11 @@ pub(super) fn session_of_headers(
     headers: &HeaderMap,
     also: &[HeaderName],
 ) -> Result<Option<SessionKey>, Refusal> {
-    let names = std::iter::once(SESSION.as_str()).chain(also.iter().map(HeaderName::as_str));
-    let Some((name, value)) = names.into_iter().find_map(|name| Some((name, headers.get(name)?))) else {
+    let mut names = std::iter::once(&SESSION).chain(also);
+    let Some((name, value)) = names.find_map(|name| Some((name, headers.get(name)?))) else {
         return Ok(None);
     };
+    let name = name.as_str();
     let text = std::str::from_utf8(value.as_bytes())
         .map_err(|_| Refusal::bad_request("invalid_session", format!("header {name} is no UTF-8")))?;
     session(text, name).map(Some)

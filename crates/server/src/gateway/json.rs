@@ -45,6 +45,16 @@ pub(super) struct Member<'j, 'b> {
     has_escapes: bool,
 }
 
+/// Where a member of an object lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MemberPlace {
+    /// The key between its quotes, escapes as written.
+    pub(super) key: Range<usize>,
+    /// The value.
+    pub(super) value: Range<usize>,
+    has_escapes: bool,
+}
+
 /// A string, as it is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'b> {
@@ -59,17 +69,14 @@ impl<'b> Json<'b> {
     /// # Errors
     /// [`SyntaxError`] when they are not, or nested too deeply.
     pub(super) fn whole(bytes: &'b [u8]) -> Result<Self, SyntaxError> {
-        Self::whole_with(bytes, |_, _| {})
+        Self::whole_with(bytes, |_| {})
     }
 
-    /// The same, and tells of each member by the ranges of key and value.
+    /// The same, and tells of each member where it lies.
     ///
     /// # Errors
     /// As [`Json::whole`].
-    pub(super) fn whole_with(
-        bytes: &'b [u8],
-        member: impl FnMut(Range<usize>, Range<usize>),
-    ) -> Result<Self, SyntaxError> {
+    pub(super) fn whole_with(bytes: &'b [u8], member: impl FnMut(MemberPlace)) -> Result<Self, SyntaxError> {
         let start = skip_space(bytes, 0);
         let end = skip_space(bytes, check::object(bytes, start, member)?);
         if end != bytes.len() {
@@ -83,7 +90,7 @@ impl<'b> Json<'b> {
     /// # Errors
     /// [`SyntaxError`] when there is none, or it is nested too deeply.
     pub(super) fn beginning(bytes: &'b [u8]) -> Result<Self, SyntaxError> {
-        check::object(bytes, 0, |_, _| {})?;
+        check::object(bytes, 0, |_| {})?;
         Ok(Self::checked(bytes, 0))
     }
 
@@ -137,13 +144,9 @@ impl<'j, 'b> Node<'j, 'b> {
 
     /// The string that it is; nothing when it is none.
     pub(super) fn text(self) -> Option<Text<'b>> {
-        let bytes = self.json.bytes;
-        if bytes.get(self.at) != Some(&b'"') {
-            return None;
-        }
-        let (end, has_escapes) = string_end(bytes, self.at + 1)?;
-        self.json.last.set((self.at, end));
-        Some(Text { quoted: &bytes[self.at..end], has_escapes })
+        let (text, _) = Text::leading(self.json.bytes.get(self.at..)?)?;
+        self.json.last.set((self.at, self.at + text.len()));
+        Some(text)
     }
 
     /// The same without escapes; nothing when it is no string, or no Unicode.
@@ -185,8 +188,19 @@ impl<'b> Member<'_, 'b> {
     }
 }
 
-/// A key without escapes; one that is no Unicode stays as it is.
-pub(super) fn name(key: &[u8], has_escapes: bool) -> Cow<'_, [u8]> {
+impl MemberPlace {
+    /// The key without escapes; one that is no Unicode stays as it is.
+    pub(super) fn name<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        name(&bytes[self.key.clone()], self.has_escapes)
+    }
+
+    /// From the quote before the key to behind the value.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.key.start - 1..self.value.end
+    }
+}
+
+fn name(key: &[u8], has_escapes: bool) -> Cow<'_, [u8]> {
     if !has_escapes {
         return Cow::Borrowed(key);
     }
@@ -195,6 +209,16 @@ pub(super) fn name(key: &[u8], has_escapes: bool) -> Cow<'_, [u8]> {
 }
 
 impl<'b> Text<'b> {
+    /// The string that bytes begin with, and what comes behind it.
+    pub(super) fn leading(bytes: &'b [u8]) -> Option<(Self, &'b [u8])> {
+        if bytes.first() != Some(&b'"') {
+            return None;
+        }
+        let (end, has_escapes) = string_end(bytes, 1)?;
+        let (quoted, rest) = bytes.split_at(end);
+        Some((Self { quoted, has_escapes }, rest))
+    }
+
     /// Its bytes as they are written, quotes included.
     pub(super) fn len(self) -> usize {
         self.quoted.len()
@@ -325,7 +349,9 @@ impl<'j, 'b> Iterator for Elements<'j, 'b> {
 }
 
 fn skip_space(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
+    // Most JSON has none, and everything that is none is beyond the space.
+    while bytes.get(at).is_some_and(|byte| *byte <= b' ') && matches!(bytes[at], b' ' | b'\t' | b'\n' | b'\r')
+    {
         at += 1;
     }
     at
@@ -333,7 +359,18 @@ fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 
 /// From behind the opening quote of a string to behind the closing one, and whether there are escapes in between;
 /// nothing when it does not end.
-fn string_end(bytes: &[u8], mut at: usize) -> Option<(usize, bool)> {
+#[inline]
+fn string_end(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
+    let rest = bytes.get(at..)?;
+    // Most keys end within eight bytes, which are looked at without a loop.
+    let length = rest.first_chunk().and_then(quote_or_backslash_in);
+    match length {
+        Some(length) if rest[length] == b'"' => Some((at + length + 1, false)),
+        Some(_) | None => long_string_end(bytes, at),
+    }
+}
+
+fn long_string_end(bytes: &[u8], mut at: usize) -> Option<(usize, bool)> {
     let mut has_escapes = false;
     loop {
         at += quote_or_backslash(bytes.get(at..)?)?;
@@ -351,14 +388,18 @@ fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     while at < SHORT
         && let Some(eight) = bytes[at..].first_chunk()
     {
-        let eight = u64::from_le_bytes(*eight);
-        let found = bytes_that_are(b'"', eight) | bytes_that_are(b'\\', eight);
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
+        if let Some(more) = quote_or_backslash_in(eight) {
+            return Some(at + more);
         }
         at += 8;
     }
     memchr2(b'"', b'\\', &bytes[at..]).map(|more| at + more)
+}
+
+fn quote_or_backslash_in(eight: &[u8; 8]) -> Option<usize> {
+    let eight = u64::from_le_bytes(*eight);
+    let found = bytes_that_are(b'"', eight) | bytes_that_are(b'\\', eight);
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
 /// Marks the highest bit of each of eight bytes that is `wanted`; only the lowest mark is sure.

@@ -26,8 +26,9 @@ impl Ids {
     pub fn text(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let bits = (self.0)();
-        let digit = |place: u32| char::from(DIGITS[(bits >> (4 * place)) as usize & 15]);
-        (0..32).rev().map(digit).collect()
+        let digits: [u8; 32] =
+            std::array::from_fn(|place| DIGITS[(bits >> (4 * (31 - place))) as usize & 15]);
+        std::str::from_utf8(&digits).expect("hexadecimal digits are ASCII").to_owned()
     }
 
     /// A new key for a session that has none.

@@ -8,7 +8,8 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use serin_core::prompt::{Tool, ToolPolicy};
 
-use super::body::{Edits, ListEdit, Member, Write, write_text};
+use super::body::{Edits, ListEdit, Write, write_text};
+use super::json::MemberPlace;
 use super::messages::Messages;
 use super::protocol::Protocol;
 use super::refusal::Refusal;
@@ -129,7 +130,7 @@ pub(super) fn splice(
         *member.name(asked.bytes) == *b"prompt" || (tools.loses_tools && is_about_tools(asked.bytes, member))
     };
     if has_suffix || (0..asked.object.members.len()).any(goes) {
-        let items: Vec<Range<usize>> = asked.object.members.iter().map(Member::range).collect();
+        let items: Vec<Range<usize>> = asked.object.members.iter().map(MemberPlace::range).collect();
         let suffix = has_suffix.then_some(suffix);
         edits.list(&items, &ListEdit { open: asked.object.open, removed: &goes, prefix: None, suffix });
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use serin_core::prompt::{Tool, ToolChoice, ToolPolicy};
 
-use super::body::{Edits, ListEdit, Member, Write, write_text};
+use super::body::{Edits, ListEdit, Write, write_text};
+use super::json::MemberPlace;
 use super::protocol::Protocol;
 use super::request::ModelRequest;
 
@@ -148,6 +149,6 @@ fn write_value(out: &mut Vec<u8>, value: &Value) {
 }
 
 /// Whether a member goes with the tools.
-pub(super) fn is_about_tools(body: &[u8], member: &Member) -> bool {
+pub(super) fn is_about_tools(body: &[u8], member: &MemberPlace) -> bool {
     ABOUT_TOOLS.iter().any(|name| *member.name(body) == *name.as_bytes())
 }

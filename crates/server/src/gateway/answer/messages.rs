@@ -138,6 +138,7 @@ impl Reading {
                 // Tools of the provider's own build their input in the same way; they are no calls of ours.
                 b"partial_json" => {
                     if let Some(at) = self.calls.iter().position(|call| call.index == index) {
+                        self.frame.adds_more();
                         self.call_arguments(at, value);
                         has_content = true;
                     }

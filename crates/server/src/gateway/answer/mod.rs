@@ -4,6 +4,7 @@
 //! tool calls, the opening of the text, and all of it when JSON was asked for.
 
 mod chat;
+mod frame;
 mod messages;
 mod phrases;
 mod responses;
@@ -18,8 +19,9 @@ use serin_core::ids::PackName;
 use serin_core::observation::Response;
 use serin_core::prompt::{Tool, ToolPolicy};
 
+use self::frame::Frame;
 use super::continuations::{Questions, TextHash, Trace};
-use super::json::{Json, Member, Node, SyntaxError};
+use super::json::{Json, Member, Node, SyntaxError, Text};
 use super::prices::Price;
 use super::protocol::Protocol;
 use super::transcript::AnswerText;
@@ -118,6 +120,8 @@ pub(super) struct Reading {
     kept_bytes: usize,
     has_overflowed: bool,
     has_error: bool,
+    /// What the chunks of a stream have in common around their text.
+    frame: Frame,
 }
 
 /// Why the tool calls of an answer are neither right nor wrong.
@@ -206,7 +210,18 @@ impl Reading {
     /// # Errors
     /// [`SyntaxError`] when it is no JSON object.
     pub(super) fn read_chunk(&mut self, data: &[u8], expected: &Expected) -> Result<Chunk, SyntaxError> {
-        Ok(self.read(Json::beginning(data)?.root(), expected))
+        if let Some(said) = self.frame.text_in(data)
+            && self.say(said, expected)
+        {
+            return Ok(Chunk::Content);
+        }
+        let json = Json::beginning(data)?;
+        self.frame.begin();
+        let chunk = self.read(json.root(), expected);
+        if chunk == Chunk::Content {
+            self.frame.end(data);
+        }
+        Ok(chunk)
     }
 
     fn read(&mut self, answer: Node<'_, '_>, expected: &Expected) -> Chunk {
@@ -220,6 +235,12 @@ impl Reading {
     /// Takes a piece of the text; nothing when the value is no string, else whether it holds anything.
     fn piece(&mut self, value: Node<'_, '_>, expected: &Expected) -> Option<bool> {
         let said = value.text()?;
+        self.frame.adds_text(value.start(), said.len());
+        Some(self.say(said, expected))
+    }
+
+    /// Takes a piece of the text; whether it holds anything.
+    fn say(&mut self, said: Text<'_>, expected: &Expected) -> bool {
         let (chars, has_ink) = said.count_chars();
         self.chars += chars;
         self.has_ink |= has_ink;
@@ -230,6 +251,9 @@ impl Reading {
                 recorded.add(&piece);
             }
             if is_opening {
+                if self.opening.is_empty() {
+                    self.opening.reserve(phrases::OPENING);
+                }
                 self.opening.push_str(&piece[..piece.floor_char_boundary(phrases::OPENING)]);
             }
             if expected.traces {
@@ -239,7 +263,7 @@ impl Reading {
                 self.text.push_str(&piece);
             }
         }
-        Some(chars > 0)
+        chars > 0
     }
 
     /// Takes the id of the answer as a whole, of which the first counts.
@@ -272,6 +296,9 @@ impl Reading {
         let Some(said) = value.text() else { return false };
         let has_text = said.count_chars().0 > 0;
         self.is_refusal |= has_text;
+        if has_text {
+            self.frame.adds_more();
+        }
         if let Some(recorded) = &mut self.recorded
             && let Some(piece) = said.decoded()
         {
@@ -291,6 +318,7 @@ impl Reading {
 
     /// The place of the call with this index, made if it is new; nothing when there are too many.
     fn call(&mut self, index: u64, is_free: bool) -> Option<usize> {
+        self.frame.adds_more();
         if let Some(at) = self.calls.iter().position(|call| call.index == index) {
             return Some(at);
         }

@@ -117,12 +117,12 @@ fn plain(opening: &str) -> String {
     for c in opening.trim_start().trim_start_matches(['*', '_', '"', '#', '>', ' ']).chars().take(REACH) {
         match c {
             '\u{2019}' | '\u{2018}' | '`' => plain.push('\''),
+            '!'..='~' => plain.push(c.to_ascii_lowercase()),
             c if c.is_whitespace() => {
                 if !plain.ends_with(' ') {
                     plain.push(' ');
                 }
             }
-            c if c.is_ascii() => plain.push(c.to_ascii_lowercase()),
             c => plain.extend(c.to_lowercase()),
         }
     }

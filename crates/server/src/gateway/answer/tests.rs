@@ -1,5 +1,6 @@
 use super::*;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn any(name: &str) -> Offered {
@@ -373,5 +374,77 @@ fn a_refusal_in_plain_words_is_seen_in_every_protocol_whole_and_streamed() {
                 );
             }
         }
+    }
+}
+
+/// Chunks of a stream, of which many differ from the one before in their text alone.
+fn chunks() -> impl Strategy<Value = Vec<(Protocol, String)>> {
+    let text = prop::sample::select(vec!["", " ", "a", "hé\n\"😀\"", "{\"choices\":[{\"delta\":{}}]}", "\\"]);
+    let chunk = (text, 0..11_u8, 0..8_u8).prop_map(|(text, kind, rare)| {
+        let reason = if rare < 2 { json!(["stop", "length"][usize::from(rare)]) } else { json!(null) };
+        let index = u8::from(rare == 2);
+        let usage = if rare > 5 { json!({"prompt_tokens": rare}) } else { json!(null) };
+        match kind {
+            0..=2 => json!({"id": "c", "choices": [{"index": index, "delta": {"content": text}, "finish_reason": reason}], "usage": usage}),
+            3 => json!({"id": "c", "choices": [{"index": 0, "delta": {"content": text, "tool_calls": [{"index": index, "function": {"arguments": "1"}}]}}]}),
+            4 => json!({"choices": [{"index": 0, "delta": {"content": text, "refusal": if rare == 3 { "no" } else { "" }}}]}),
+            5 => json!({"choices": [{"index": 0, "delta": {"content": [{"text": text}, {"text": "b"}]}}], "error": if rare == 4 { json!({}) } else { json!(null) }}),
+            6 => json!({"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}),
+            7 => json!({"type": "message", "content": [{"type": "text", "text": text}]}),
+            8 => json!({"type": "content_block_delta", "index": 0, "delta": {"text": text, "partial_json": "1"}}),
+            9 => json!({"type": "response.output_text.delta", "delta": text, "output_index": index}),
+            _ => json!({"status": if rare == 5 { "failed" } else { "completed" }, "output": [{"type": "message", "content": [{"text": text}]}]}),
+        }
+    });
+    let protocols = vec![Protocol::Chat, Protocol::Responses, Protocol::Messages];
+    let several = (chunk, 1..4_usize).prop_map(|(chunk, n)| vec![chunk; n]);
+    (prop::sample::select(protocols), prop::collection::vec(several, 0..8)).prop_map(|(protocol, chunks)| {
+        chunks.into_iter().flatten().map(|chunk| (protocol, chunk.to_string())).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_chunk_like_the_one_before_tells_what_it_would_tell_alone(chunks in chunks()) {
+        let (mut quick, mut slow) = (Reading::default(), Reading::default());
+        for (protocol, chunk) in chunks {
+            let expected = Expected { json: true, traces: true, ..Expected::nothing(protocol) };
+            let told = quick.read_chunk(chunk.as_bytes(), &expected).unwrap();
+            slow.frame = Frame::default();
+            prop_assert_eq!(told, slow.read_chunk(chunk.as_bytes(), &expected).unwrap());
+            slow.frame = Frame::default();
+            let shown = |reading: &mut Reading| {
+                let frame = std::mem::take(&mut reading.frame);
+                let shown = (format!("{reading:?}"), reading.said.as_ref().map(TextHash::finish));
+                reading.frame = frame;
+                shown
+            };
+            prop_assert_eq!(shown(&mut quick), shown(&mut slow));
+        }
+    }
+}
+
+#[test]
+fn a_chunk_is_known_by_what_is_around_its_text() {
+    let expected = expected();
+    let mut reading = Reading::default();
+    let chunk =
+        |text: &str| json!({"choices": [{"index": 0, "delta": {"content": text}}], "x": 1}).to_string();
+    assert_eq!(reading.read_chunk(chunk("one").as_bytes(), &expected), Ok(Chunk::Content));
+    let known = |chunk: &str| reading.frame.text_in(chunk.as_bytes()).is_some();
+    assert!(known(&chunk("two \"x\"")));
+    assert!(!known(&chunk("two").replace("1", "2")));
+    assert!(!known(&(chunk("two") + " ")));
+    assert!(!known(chunk("two").trim_end_matches('}')));
+    assert!(!known(&chunk("two").replace("\"two\"", "null")));
+}
+
+#[test]
+fn what_a_chunk_says_besides_its_text_counts_again_after_another_one() {
+    let mut reading = Reading::default();
+    for (text, reason) in [("a", "stop"), ("", "length"), ("a", "stop")] {
+        let chunk = json!({"choices": [{"delta": {"content": text}, "finish_reason": reason}]}).to_string();
+        reading.read_chunk(chunk.as_bytes(), &expected()).unwrap();
+        assert_eq!(reading.finish_reason(), Some(reason));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{skip_space, string_end};
+use super::{MemberPlace, skip_space, string_end};
 
 /// How deep values may be nested.
 const DEEPEST: u32 = 128;
@@ -17,15 +17,14 @@ pub(in crate::gateway) struct SyntaxError {
     pub(in crate::gateway) problem: &'static str,
 }
 
-/// Goes through the object at a position, tells of each of its members by the ranges of key and value, and returns
-/// the position behind it.
+/// Goes through the object at a position, tells of each of its members, and returns the position behind it.
 ///
 /// # Errors
 /// [`SyntaxError`] when it is no object, or a value in it is nested deeper than [`DEEPEST`].
 pub(super) fn object(
     bytes: &[u8],
     start: usize,
-    mut member: impl FnMut(Range<usize>, Range<usize>),
+    mut member: impl FnMut(MemberPlace),
 ) -> Result<usize, SyntaxError> {
     if bytes.get(start) != Some(&b'{') {
         return Err(SyntaxError { at: start, problem: "expected '{'" });
@@ -35,9 +34,9 @@ pub(super) fn object(
         return Ok(at + 1);
     }
     loop {
-        let (key, start) = key_and_colon(bytes, at)?;
+        let (key, has_escapes, start) = key_and_colon(bytes, at)?;
         let end = value(bytes, start)?;
-        member(key, start..end);
+        member(MemberPlace { key, value: start..end, has_escapes });
         at = skip_space(bytes, end);
         match bytes.get(at) {
             Some(b',') => at = skip_space(bytes, at + 1),
@@ -47,25 +46,22 @@ pub(super) fn object(
     }
 }
 
-/// Reads `"key" :` and returns the key between its quotes and where the value starts.
-fn key_and_colon(bytes: &[u8], at: usize) -> Result<(Range<usize>, usize), SyntaxError> {
+/// Reads `"key" :` and returns the key between its quotes, whether it has escapes, and where the value starts.
+fn key_and_colon(bytes: &[u8], at: usize) -> Result<(Range<usize>, bool, usize), SyntaxError> {
     if bytes.get(at) != Some(&b'"') {
         return Err(SyntaxError { at, problem: "expected a key" });
     }
-    let end = string(bytes, at)?;
+    let (end, has_escapes) = string(bytes, at)?;
     let colon = skip_space(bytes, end);
     if bytes.get(colon) != Some(&b':') {
         return Err(SyntaxError { at: colon, problem: "expected ':'" });
     }
-    Ok((at + 1..end - 1, skip_space(bytes, colon + 1)))
+    Ok((at + 1..end - 1, has_escapes, skip_space(bytes, colon + 1)))
 }
 
-/// From the opening quote to behind the closing one.
-fn string(bytes: &[u8], at: usize) -> Result<usize, SyntaxError> {
-    match string_end(bytes, at + 1) {
-        Some((end, _)) => Ok(end),
-        None => Err(SyntaxError { at, problem: "a string without an end" }),
-    }
+/// From the opening quote to behind the closing one, and whether there are escapes in between.
+fn string(bytes: &[u8], at: usize) -> Result<(usize, bool), SyntaxError> {
+    string_end(bytes, at + 1).ok_or(SyntaxError { at, problem: "a string without an end" })
 }
 
 fn number(bytes: &[u8], at: usize) -> Result<usize, SyntaxError> {
@@ -118,7 +114,7 @@ fn value(bytes: &[u8], mut at: usize) -> Result<usize, SyntaxError> {
     loop {
         let close = match bytes.get(at) {
             Some(b'"') => {
-                at = string(bytes, at)?;
+                at = string(bytes, at)?.0;
                 None
             }
             Some(b'-' | b'0'..=b'9') => {
@@ -152,7 +148,7 @@ fn value(bytes: &[u8], mut at: usize) -> Result<usize, SyntaxError> {
                 depth += 1;
                 open = open << 1 | u128::from(close == b'}');
                 if close == b'}' {
-                    at = key_and_colon(bytes, at)?.1;
+                    at = key_and_colon(bytes, at)?.2;
                 }
                 continue;
             }
@@ -168,7 +164,7 @@ fn value(bytes: &[u8], mut at: usize) -> Result<usize, SyntaxError> {
                 Some(b',') => {
                     at = skip_space(bytes, at + 1);
                     if is_object {
-                        at = key_and_colon(bytes, at)?.1;
+                        at = key_and_colon(bytes, at)?.2;
                     }
                     break;
                 }
