@@ -53,6 +53,8 @@ pub(super) struct Limits {
     pub(super) connect_retries: u32,
     /// How long an unused connection is kept.
     pub(super) idle_timeout: Duration,
+    /// How long a shared connection with requests under way may say nothing, and then not answer a ping.
+    pub(super) ping: Duration,
     /// For how long an answer may be silent.
     pub(super) longest_silence: Duration,
 }
@@ -153,7 +155,7 @@ impl Connections {
             http2,
             spoken: AtomicU8::new(spoken as u8),
             idle: Arc::new(idle),
-            shared: Arc::new(SharedLines::new(limits.idle_timeout)),
+            shared: Arc::new(SharedLines::new(limits.idle_timeout, limits.ping)),
             dial: tokio::sync::Mutex::default(),
             limits,
             opened: AtomicU64::new(0),
@@ -418,6 +420,7 @@ mod tests {
             connect_timeout: minute,
             connect_retries: 0,
             idle_timeout: minute,
+            ping: minute,
             longest_silence: minute,
         };
         (listener, Connections::new(connector, to, Http2::Auto, limits))

@@ -29,15 +29,12 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS as u32;
 /// Bytes of the headers of an answer.
 const MOST_HEADER_BYTES: u32 = 64 << 10;
-/// How often a connection with requests under way is asked whether it is alive.
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long it may take to say so; then it and everything on it is given up.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The connections to one provider that have room for more requests, or had.
 pub(super) struct SharedLines {
     lines: Mutex<Vec<Arc<SharedLine>>>,
     timeout: Duration,
+    ping: Duration,
     opened: AtomicU64,
     /// Whether a task is there that closes them when their time is over.
     is_watched: AtomicBool,
@@ -58,10 +55,14 @@ pub(super) struct Stream(Arc<SharedLine>);
 
 impl SharedLines {
     /// No connections yet; unused ones are closed after `timeout`, and before twice that.
-    pub(super) fn new(timeout: Duration) -> Self {
+    ///
+    /// One with requests under way on which nothing comes for the length of `ping` is asked whether it is alive. When it
+    /// takes as long again to say so, it and everything on it is given up.
+    pub(super) fn new(timeout: Duration, ping: Duration) -> Self {
         Self {
             lines: Mutex::default(),
             timeout,
+            ping,
             opened: AtomicU64::new(0),
             is_watched: AtomicBool::new(false),
         }
@@ -96,8 +97,8 @@ impl SharedLines {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MOST_HEADER_BYTES)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_interval(lines.ping)
+            .keep_alive_timeout(lines.ping)
             .handshake(stream)
             .await?;
         let allowed = Arc::new(AtomicUsize::new(MOST_STREAMS));

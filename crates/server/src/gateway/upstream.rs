@@ -189,6 +189,9 @@ pub struct UpstreamSettings {
     pub stall_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
+    /// How long a connection over HTTP/2 with requests under way may say nothing before it is asked whether it is alive,
+    /// and how long it may take to say so before it is given up.
+    pub ping: Duration,
 }
 
 impl UpstreamSettings {
@@ -207,6 +210,7 @@ impl UpstreamSettings {
             first_byte_timeout: Duration::from_secs(600),
             stall_timeout: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(60),
+            ping: Duration::from_secs(20),
         }
     }
 }
@@ -288,6 +292,7 @@ impl Upstream {
             connect_timeout: settings.connect_timeout,
             connect_retries: settings.connect_retries,
             idle_timeout: settings.idle_timeout,
+            ping: settings.ping,
             longest_silence: settings.stall_timeout,
         };
         let connections = Connections::new(connector, settings.base_url.host(), settings.http2, limits);

@@ -91,7 +91,6 @@ fn section(reader: &mut Reader<'_>, flag: Option<(&'static str, String)>) -> Ups
         reader.value(setting, None, default, within_a_day).as_std()
     };
     UpstreamSettings {
-        base_url,
         speaks: reader.value("provider.protocol", None, "both", protocol),
         http2: reader.value("provider.http2", None, "auto", http2),
         roots: roots_of_section(reader),
@@ -103,6 +102,7 @@ fn section(reader: &mut Reader<'_>, flag: Option<(&'static str, String)>) -> Ups
         first_byte_timeout: timeout(reader, "provider.firstByteTimeout", "10m"),
         stall_timeout: timeout(reader, "provider.stallTimeout", "5m"),
         idle_timeout: timeout(reader, "provider.idleTimeout", "1m"),
+        ..UpstreamSettings::new(base_url)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Providers that are asked over HTTP/2.
 
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +10,7 @@ use h2::server::SendResponse;
 use http::Response;
 use http_body_util::BodyExt;
 use serde_json::json;
+use serin_core::observation::ErrorKind;
 use serin_provider::{Reach, Versions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -266,7 +269,7 @@ async fn meet(
             Fate::GoAwayBefore => unreachable!("it needs a connection of its own"),
             Fate::GoAway => {
                 connection.abrupt_shutdown(h2::Reason::NO_ERROR);
-                let _ = std::future::poll_fn(|context| connection.poll_closed(context)).await;
+                let _ = poll_fn(|context| connection.poll_closed(context)).await;
                 return;
             }
         }
@@ -338,4 +341,58 @@ async fn a_request_is_sent_again_only_if_the_provider_says_that_it_did_not_read_
         assert_eq!(numbers.len(), n_sent);
         assert_eq!(counted(&world, "retries"), n_sent as u64 - 1);
     }
+}
+
+/// A provider without TLS that begins an answer on its first connection and reads nothing from then on, so that it
+/// answers no ping either; on every later one it answers.
+async fn falling_silent() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
+        let head = Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+        let _open = respond.send_response(head, false).unwrap();
+        // Once more, so that the head goes out.
+        poll_fn(|context| {
+            let _ = connection.poll_closed(context);
+            Poll::Ready(())
+        })
+        .await;
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                answer(&mut respond);
+            }
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn a_connection_whose_provider_answers_no_ping_is_given_up_and_a_new_request_gets_a_new_one() {
+    let url = BaseUrl::parse(&format!("http://{}", falling_silent().await)).unwrap();
+    let hour = Duration::from_secs(3_600);
+    let mut world = world("{}")
+        .stall_timeout(hour)
+        .upstream(move |upstream| {
+            upstream.base_url = url;
+            upstream.http2 = Http2::Always;
+            upstream.ping = Duration::from_millis(50);
+        })
+        .start()
+        .await;
+    let body = prompted(json!({"stream": true})).to_string();
+    let begun = send(world.addr, "POST", CHAT, &[], body).await;
+    assert_eq!(begun.status(), 200);
+    // Nothing but a ping without an answer can end it.
+    let ended = tokio::time::timeout(Duration::from_secs(20), begun.into_body().collect()).await;
+    assert!(ended.expect("it ends long before an hour").is_err(), "it broke off");
+    let seen = world.seen().await;
+    assert_eq!((seen.success, seen.error), (Some(false), Some(ErrorKind::Provider)));
+    let answer = world.chat(&[], &prompted(json!({}))).await;
+    assert_eq!((answer.status.as_u16(), answer.is_complete), (200, true), "{answer:?}");
+    assert_eq!(connections(&world), (2, 2));
 }
