@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use serin_core::ids::ProviderName;
-use serin_core::lint::{Lint, lint, lint_tools};
+use serin_core::lint::{Lint, lint, lint_policy, lint_tools};
 use serin_core::manifest::{At, Node, Value as NodeValue};
 use serin_core::parse::{self, PackSource};
 use serin_core::plan::Plan;
@@ -64,10 +64,12 @@ impl Loaded {
         self.text.source().of_lint(lint)
     }
 
-    /// The rules of a policy that this manifest does not keep, each at its place.
+    /// The rules of a policy that this manifest does not keep, each at its place, and those that nobody can.
     pub(crate) fn against(&self, policy: &Policy) -> Vec<Detail> {
         let source = self.text.source();
-        policy.violations(&self.plan).iter().map(|violation| source.of_violation(violation)).collect()
+        let violations = policy.violations(&self.plan);
+        let refused = violations.iter().map(|violation| source.of_violation(violation));
+        refused.chain(lint_policy(&self.plan, policy).iter().map(|lint| self.warning(lint))).collect()
     }
 
     /// An error of the server about what was sent, with the places of what was written.

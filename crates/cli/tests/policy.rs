@@ -67,3 +67,34 @@ async fn apply_is_refused_by_the_name_of_the_rule_until_somebody_sets_it_aside()
     assert_eq!(place.run("rollback support-mail --reason no").await.code, 0);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn lint_warns_of_a_freeze_that_never_ends_and_apply_is_refused_with_what_is_wrong_with_it() {
+    let place = Place::empty();
+    place.write("serin.yaml", "policy:\n  - {name: quiet, freeze: ['08:00-20:00 UTC', '20:00-08:00 UTC']}\n");
+    let settings = place.path("serin.yaml");
+    let server =
+        Server::start_with("http://127.0.0.1:9/v1", &["--settings", settings.to_str().unwrap()]).await;
+    let place = place.with_server(&server.control);
+    place.write("one.yaml", &manifest("1.0.0", 5));
+    place.write("two.yaml", &manifest("2.0.0", 5));
+    for line in ["lint -f one.yaml --settings serin.yaml", "lint -f one.yaml --against-server"] {
+        let lint = place.run(line).await;
+        assert!(
+            lint.code == 0 && lint.out.contains("warning[endless-freeze]: spec.rollout: the freeze of quiet"),
+            "{}",
+            lint.shown()
+        );
+    }
+    // The first version is stable at once: it starts no rollout.
+    assert_eq!(place.run("apply -f one.yaml").await.code, 0);
+    let refused = place.run("apply -f two.yaml").await;
+    assert_ne!(refused.code, 0);
+    let told = refused.shown();
+    assert!(
+        told.contains("the rule quiet freezes ") && told.contains("; no end of it is in sight"),
+        "{told}"
+    );
+    assert!(told.contains("the rule has to leave some time open"), "{told}");
+    server.stop().await;
+}

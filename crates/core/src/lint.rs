@@ -1,13 +1,16 @@
 //! What is allowed in a plan but seldom meant.
 //!
-//! [`lint`] needs the plan alone. [`lint_traffic`] knows the traffic too, and [`lint_tools`] the prompts of stable.
+//! [`lint`] needs the plan alone. [`lint_traffic`] knows the traffic too, [`lint_tools`] the prompts of stable, and
+//! [`lint_policy`] the policy of the server.
 
 mod judges;
+mod policy;
 mod tools;
 mod traffic;
 mod windows;
 
 pub use judges::lint_judges;
+pub use policy::lint_policy;
 pub use tools::lint_tools;
 pub use traffic::lint_traffic;
 
@@ -58,6 +61,7 @@ pub const RULES: &[(&str, &str)] = &[
     ),
     ("blind-gate", "a gate that sees no harm at all at this traffic; needs the traffic"),
     ("unrecorded-judge", "a judge of more sessions than are recorded; needs the settings of the server"),
+    ("endless-freeze", "freezes of the policy that leave no time open; needs the policy of the server"),
     ("removed-tool", "a tool that conversations in flight may still call; needs the prompts of stable"),
 ];
 
@@ -351,6 +355,7 @@ mod tests {
         let sources = [
             include_str!("lint.rs"),
             include_str!("lint/judges.rs"),
+            include_str!("lint/policy.rs"),
             include_str!("lint/tools.rs"),
             include_str!("lint/traffic.rs"),
             include_str!("lint/windows.rs"),

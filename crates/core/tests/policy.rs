@@ -342,6 +342,12 @@ fn a_freeze_opens_on_its_days_and_lasts_through_midnight_and_clock_changes() {
         frozen.to_string(),
         "the rule f freezes 00:00-24:00 UTC, 2026-12-20 to 2027-01-03; it ends at 2027-01-04T00:00:00Z"
     );
+    let for_ever = plan("'00:00-24:00 UTC'").imposed.refuses_at(Timestamp::UNIX_EPOCH).expect("frozen");
+    assert_eq!(
+        for_ever.message,
+        "nothing advances: the rule f freezes 00:00-24:00 UTC; no end of it is in sight"
+    );
+    assert!(for_ever.hint.starts_with("the rule has to leave some time open"), "{}", for_ever.hint);
     let ahead = plan(holidays).imposed.next_change("2026-03-01T00:00:00Z".parse().expect("a time"));
     assert_eq!(ahead.map(|at| at.to_string()).as_deref(), Some("2026-12-20T00:00:00Z"), "however far ahead");
     let over = plan(holidays).imposed.next_change("2027-03-01T00:00:00Z".parse().expect("a time"));
@@ -410,7 +416,10 @@ fn a_rollout_that_begins_in_a_freeze_is_held_at_once_and_one_without_an_end_lets
     let mut pack = rolling_out("[{name: shut, freeze: ['00:00-24:00 UTC']}]", STEPS);
     assert_eq!(pack.next_due(), Some(pack.now()), "not only when the first check is due");
     look_after(&mut pack, 0);
-    assert_eq!(reason(&pack, HoldCause::Frozen), "the rule shut freezes 00:00-24:00 UTC");
+    assert_eq!(
+        reason(&pack, HoldCause::Frozen),
+        "the rule shut freezes 00:00-24:00 UTC; no end of it is in sight"
+    );
     let (plan, active) = (pack.plan("2.0.0"), pack.rollout().active().expect("active"));
     assert_eq!(tick::next_step_at(plan, active), None);
 }

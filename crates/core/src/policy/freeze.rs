@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::ToSpan as _;
-use jiff::civil::{Date, Weekday};
+use jiff::civil::{Date, Weekday, date};
 use jiff::tz::TimeZone;
 
 use super::{Imposed, RuleName, Violation};
@@ -134,6 +134,16 @@ impl Imposed {
         borders.into_iter().find(|at| !self.is_frozen(*at))
     }
 
+    /// Whether freezes without a last day leave no time open, from some day on.
+    pub fn is_endless(&self) -> bool {
+        let days = self.windows().flat_map(|(_, window)| [window.from, window.until]);
+        let last = days.flatten().max().unwrap_or(date(2026, 1, 1));
+        // No zone is more than a day away, and a window may last until the day after.
+        let later = last.checked_add(3.days()).unwrap_or(last);
+        let later = later.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp());
+        later.is_ok_and(|later| self.thaws_at(later).is_none())
+    }
+
     /// The next time after a point in time at which a freeze begins or ends; nothing without freezes.
     pub fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
         let now = self.is_frozen(after);
@@ -170,7 +180,11 @@ impl Imposed {
         Some(Violation {
             path: String::new(),
             message: format!("nothing advances: {frozen}"),
-            hint: "wait for the end of the freeze; rolling back is possible at any time".to_owned(),
+            hint: match frozen.until {
+                Some(_) => "wait for the end of the freeze; rolling back is possible at any time",
+                None => "the rule has to leave some time open, or to have a last day (`until`); rolling back is possible at any time",
+            }
+            .to_owned(),
             rule: frozen.rule,
         })
     }
@@ -181,7 +195,7 @@ impl std::fmt::Display for Frozen {
         write!(f, "the rule {} freezes {}", self.rule, self.window)?;
         match self.until {
             Some(until) => write!(f, "; it ends at {until}"),
-            None => Ok(()),
+            None => f.write_str("; no end of it is in sight"),
         }
     }
 }
