@@ -159,22 +159,22 @@ impl Messages {
 }
 
 fn speaker(protocol: Protocol, item: Node<'_, '_>) -> Speaker {
-    let (mut role, mut kind, mut content) = (None, None, None);
+    let (mut role, mut kind, mut content) = (&b""[..], &b""[..], None);
     for member in item.members() {
         match &*member.name() {
-            b"role" => role = Some(member.value),
-            b"type" => kind = Some(member.value),
+            b"role" => role = member.value.raw(),
+            b"type" => kind = member.value.raw(),
             b"content" => content = Some(member.value),
             _ => {}
         }
     }
-    match (protocol, role.map_or(&b""[..], Node::raw)) {
+    match (protocol, role) {
         (_, b"\"system\"" | b"\"developer\"") => Speaker::System,
         (_, b"\"assistant\"") => Speaker::Model,
         (Protocol::Chat, b"\"tool\"" | b"\"function\"") => Speaker::Tool,
         (Protocol::Messages, b"\"user\"") if content.is_some_and(has_result) => Speaker::Tool,
         (_, b"\"user\"") => Speaker::User,
-        (Protocol::Responses, b"") => match kind.map_or(&b""[..], Node::raw) {
+        (Protocol::Responses, b"") => match kind {
             kind if kind.ends_with(b"_output\"") => Speaker::Tool,
             b"" | b"\"message\"" | b"\"item_reference\"" => Speaker::Unknown,
             // Calls of tools, reasoning: what the model said before.

@@ -113,20 +113,20 @@ pub(super) fn is_refusal(opening: &str) -> bool {
 
 /// The opening in small letters, with straight apostrophes and single spaces.
 fn plain(opening: &str) -> String {
-    let mut plain = String::with_capacity(opening.len());
+    let mut plain = Vec::with_capacity(opening.len());
     for c in opening.trim_start().trim_start_matches(['*', '_', '"', '#', '>', ' ']).chars().take(REACH) {
         match c {
-            '\u{2019}' | '\u{2018}' | '`' => plain.push('\''),
-            '!'..='~' => plain.push(c.to_ascii_lowercase()),
+            '\u{2019}' | '\u{2018}' | '`' => plain.push(b'\''),
+            '!'..='~' => plain.push((c as u8).to_ascii_lowercase()),
             c if c.is_whitespace() => {
-                if !plain.ends_with(' ') {
-                    plain.push(' ');
+                if plain.last() != Some(&b' ') {
+                    plain.push(b' ');
                 }
             }
-            c => plain.extend(c.to_lowercase()),
+            c => c.to_lowercase().for_each(|c| plain.extend(c.encode_utf8(&mut [0; 4]).bytes())),
         }
     }
-    plain
+    String::from_utf8(plain).expect("it was made of characters")
 }
 
 #[cfg(test)]
