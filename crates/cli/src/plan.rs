@@ -205,11 +205,14 @@ fn sights(gate: &GateForecast, steps: &[StepForecast]) -> String {
         Sees::Share => format!("{} of the error budget", share_of(gate.budget)),
         Sees::Mean | Sees::Comparison => format!("{} of the error budget, estimated", share_of(gate.budget)),
     };
+    let judged = gate.judged_share.map_or_else(String::new, |share| {
+        format!(", of which its judge reads {:.3}%", share * 100.0).replace(".000%", "%")
+    });
     let mut text = format!(
         "  {} {}   {}\n",
         paint(STRONG, &gate.metric),
         gate.rule,
-        paint(QUIET, format!("{read}, sessions count after {}", gate.maturity))
+        paint(QUIET, format!("{read}, sessions count after {}{judged}", gate.maturity))
     );
     if gate.sees == Sees::Literal {
         return text;

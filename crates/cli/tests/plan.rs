@@ -47,6 +47,15 @@ async fn a_plan_as_data_holds_what_the_table_shows() {
 }
 
 #[tokio::test]
+async fn a_judged_gate_counts_the_sessions_that_its_judge_reads_and_says_so() {
+    let few = plan("judged.yaml", "--sessions-per-day 5000").await;
+    assert!(few.out.contains("sessions count after 30m, of which its judge reads 20%\n"), "{few:?}");
+    // At 5 sessions/s, 20 % would be 3 600 in an hour; its budget is 500.
+    let many = plan("judged.yaml", "--sessions-per-second 5").await;
+    assert!(many.out.contains("sessions count after 30m, of which its judge reads 2.778%\n"), "{many:?}");
+}
+
+#[tokio::test]
 async fn without_a_rate_and_without_a_server_a_plan_says_what_is_missing() {
     let ran = plan("support-prompts.yaml", "--server http://127.0.0.1:9").await;
     assert_eq!(ran.code, 1);
