@@ -228,12 +228,14 @@ pub fn control_plane(parts: Arc<Parts>, checks: Guard) -> Router {
 /// The data plane: what Serin answers itself, and the gateway for everything else.
 pub fn data_plane(parts: Arc<Parts>, checks: Guard) -> Router {
     let (routes, _) = data_routes().merge(health_routes()).split_for_parts();
+    // The layer is cloned for each request: behind one pointer that counts once, and not each part of the guard.
+    let guarding = Arc::new((checks, Arc::clone(&parts)));
     routes
         // What these protocols have besides is none of a provider's business.
         .route("/ofrep/{*rest}", axum::routing::any(async |uri: Uri| unknown_path(&uri)))
         .route("/otlp/{*rest}", axum::routing::any(otlp::elsewhere))
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state((checks, Arc::clone(&parts)), guard_data))
+        .layer(middleware::from_fn_with_state(guarding, guard_data))
         .fallback(gateway)
         .with_state(parts)
 }
@@ -241,11 +243,12 @@ pub fn data_plane(parts: Arc<Parts>, checks: Guard) -> Router {
 /// Guards the data plane, and tells browsers what they ask about flags: in one layer, since each costs a tenth of a
 /// small request.
 async fn guard_data(
-    State((checks, app)): State<(Guard, App)>,
+    State(guarding): State<Arc<(Guard, App)>>,
     request: Request<Body>,
     next: Next,
 ) -> Response {
-    guarded(&checks, request, |request| ofrep::cors(&app, request, next)).await
+    let (checks, app) = &*guarding;
+    guarded(checks, request, |request| ofrep::cors(app, request, next)).await
 }
 
 async fn gateway(State(app): State<App>, mut request: Request<Body>) -> Response {

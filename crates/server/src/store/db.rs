@@ -7,6 +7,7 @@
 //! **Invariant:** SQL decides nothing: times, ids and random numbers come in as arguments.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serin_core::ids::{Actor, PackName, RolloutId, SessionHash, SessionKey, Version};
@@ -18,7 +19,7 @@ use sqlx::sqlite::{
     Sqlite, SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Row as _, SqlSafeStr, Transaction};
+use sqlx::{Arguments as _, Row as _, SqlSafeStr, Transaction};
 
 use super::error::{Cause, StoreError};
 
@@ -58,7 +59,8 @@ pub(super) enum Row {
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Int(Option<i64>),
-    Text(Option<String>),
+    /// Shared, so that the engine takes it over as it is.
+    Text(Option<Arc<str>>),
     Bytes(Vec<u8>),
 }
 
@@ -67,6 +69,12 @@ macro_rules! args {
     ($($value:expr),* $(,)?) => { vec![$($crate::store::db::Value::from($value)),*] };
 }
 pub(super) use args;
+
+/// The values of one row of a statement over many, in the order of its columns.
+macro_rules! row {
+    ($($value:expr),* $(,)?) => { [$($crate::store::db::Value::from($value)),*] };
+}
+pub(super) use row;
 
 impl Db {
     /// Opens or creates a database file and brings its tables to this release's form; `most_pages` of 4 KiB, where
@@ -180,11 +188,17 @@ impl Tx {
 }
 
 fn bound(sql: &'static str, args: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
-    args.into_iter().fold(sqlx::query(sql), |query, value| match value {
-        Value::Int(value) => query.bind(value),
-        Value::Text(value) => query.bind(value),
-        Value::Bytes(value) => query.bind(value),
-    })
+    let mut arguments = SqliteArguments::default();
+    arguments.reserve(args.len(), 0);
+    for value in args {
+        let added = match value {
+            Value::Int(value) => arguments.add(value),
+            Value::Text(value) => arguments.add(value),
+            Value::Bytes(value) => arguments.add(value),
+        };
+        added.expect("numbers, text and bytes are arguments as they are");
+    }
+    sqlx::query_with(sql, arguments)
 }
 
 fn migrations() -> Migrator {
@@ -318,19 +332,19 @@ impl From<SessionHash> for Value {
 
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
-        Self::Text(Some(value.to_owned()))
+        Self::Text(Some(value.into()))
     }
 }
 
 impl From<String> for Value {
     fn from(value: String) -> Self {
-        Self::Text(Some(value))
+        Self::Text(Some(value.into()))
     }
 }
 
 impl From<Option<String>> for Value {
     fn from(value: Option<String>) -> Self {
-        Self::Text(value)
+        Self::Text(value.map(Arc::from))
     }
 }
 

@@ -12,16 +12,16 @@ use super::db::{Row, Tx, Value};
 /// Rows of one statement; what is left over goes into the next smaller one.
 const SIZES: [usize; 4] = [128, 16, 4, 1];
 
-/// A statement with a list of rows in it.
+/// A statement with a list of rows in it, each of so many columns.
 #[derive(Debug)]
-pub(super) struct ManyRows {
+pub(super) struct ManyRows<const COLUMNS: usize> {
     texts: [String; SIZES.len()],
 }
 
-impl ManyRows {
-    /// A statement whose rows of so many `columns` stand between `head` and `tail`.
-    pub(super) fn new(head: &str, columns: usize, tail: &str) -> Self {
-        let row = format!("({})", vec!["?"; columns].join(", "));
+impl<const COLUMNS: usize> ManyRows<COLUMNS> {
+    /// A statement whose rows stand between `head` and `tail`.
+    pub(super) fn new(head: &str, tail: &str) -> Self {
+        let row = format!("({})", ["?"; COLUMNS].join(", "));
         let text = |size: usize| format!("{head} {} {tail}", vec![row.as_str(); size].join(", "));
         Self { texts: SIZES.map(text) }
     }
@@ -31,11 +31,11 @@ impl ManyRows {
         &'static self,
         tx: &mut Tx,
         rows: &[T],
-        values: impl Fn(&T) -> Vec<Value>,
+        values: impl Fn(&T) -> [Value; COLUMNS],
     ) -> Result<u64, sqlx::Error> {
         let mut changed = 0;
         for (text, rows) in self.statements(rows) {
-            changed += tx.execute(text, rows.iter().flat_map(&values).collect()).await?;
+            changed += tx.execute(text, flat(rows, &values)).await?;
         }
         Ok(changed)
     }
@@ -45,11 +45,11 @@ impl ManyRows {
         &'static self,
         tx: &mut Tx,
         rows: &[T],
-        values: impl Fn(&T) -> Vec<Value>,
+        values: impl Fn(&T) -> [Value; COLUMNS],
     ) -> Result<Vec<Row>, sqlx::Error> {
         let mut returned = Vec::with_capacity(rows.len());
         for (text, rows) in self.statements(rows) {
-            returned.extend(tx.fetch(text, rows.iter().flat_map(&values).collect()).await?);
+            returned.extend(tx.fetch(text, flat(rows, &values)).await?);
         }
         Ok(returned)
     }
@@ -66,6 +66,13 @@ impl ManyRows {
     }
 }
 
+/// The values of rows, one after the other.
+fn flat<T, const COLUMNS: usize>(rows: &[T], values: impl Fn(&T) -> [Value; COLUMNS]) -> Vec<Value> {
+    let mut flat = Vec::with_capacity(rows.len() * COLUMNS);
+    rows.iter().for_each(|row| flat.extend(values(row)));
+    flat
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +81,7 @@ mod tests {
 
     #[test]
     fn every_row_is_in_one_statement_in_order() {
-        static PAIRS: LazyLock<ManyRows> = LazyLock::new(|| ManyRows::new("VALUES", 2, "END"));
+        static PAIRS: LazyLock<ManyRows<2>> = LazyLock::new(|| ManyRows::new("VALUES", "END"));
         let rows: Vec<usize> = (0..203).collect();
         let statements = PAIRS.statements(&rows);
         let sizes: Vec<usize> = statements.iter().map(|(_, rows)| rows.len()).collect();

@@ -11,7 +11,7 @@ use serin_core::routing::{CohortId, Variant};
 use serin_core::units::{HoldFor, Timestamp};
 
 use super::Store;
-use super::db::{Row, args, json};
+use super::db::{Row, args, json, row};
 use super::error::{Cause, During, StoreError};
 use super::rows::ManyRows;
 use crate::samples::{Sample, SampleSignal};
@@ -66,17 +66,17 @@ impl Store {
         expiry: HoldFor,
         limit: usize,
     ) -> Result<Saved, StoreError> {
-        static INSERT: LazyLock<ManyRows> = LazyLock::new(|| {
+        static INSERT: LazyLock<ManyRows<13>> = LazyLock::new(|| {
             let head = "INSERT INTO sample (id, pack, version, variant, rollout, segment, key_hash, session_key, \
                         cohort, at, expires_at, signals, body) VALUES";
-            ManyRows::new(head, 13, "ON CONFLICT (id) DO NOTHING RETURNING id")
+            ManyRows::new(head, "ON CONFLICT (id) DO NOTHING RETURNING id")
         });
         let versions: BTreeSet<(&PackName, &Version)> =
             samples.iter().map(|sample| (&sample.pack, &sample.version)).collect();
         let what = samples.first().map_or_else(String::new, |sample| sample.pack.to_string());
         let mut tx = self.db.begin().await.during(SAVE, &what)?;
-        let row = |sample: &Sample| {
-            args![
+        let values = |sample: &Sample| {
+            row![
                 sample.id.as_str(),
                 &sample.pack,
                 &sample.version,
@@ -92,7 +92,7 @@ impl Store {
                 json(&sample.said),
             ]
         };
-        let inserted = INSERT.fetch(&mut tx, samples, row).await.during(SAVE, &what)?;
+        let inserted = INSERT.fetch(&mut tx, samples, values).await.during(SAVE, &what)?;
         let stored = u64::try_from(inserted.len()).unwrap_or(u64::MAX);
         let mut saved = Saved { stored, ..Saved::default() };
         let newest = samples.iter().map(|sample| sample.at).max().unwrap_or(Timestamp::MIN);

@@ -10,7 +10,7 @@ use serin_core::routing::{Cohort, CohortId, Variant};
 use serin_core::units::Timestamp;
 
 use super::Store;
-use super::db::{Row, Tx, args, json};
+use super::db::{Row, Tx, args, json, row};
 use super::error::{Cause, During, StoreError};
 use super::rows::ManyRows;
 use super::tallies::{SlotKey, merge_slots, slot_of};
@@ -99,7 +99,7 @@ impl Store {
         let mut assigned: BTreeMap<(&RolloutId, CohortId), u64> = BTreeMap::new();
 
         save_sessions(&mut tx, &batch.contacts).await.during(WRITE, &what)?;
-        let stamped: Vec<(&Contact, &RolloutId)> = batch
+        let mut stamped: Vec<(&Contact, &RolloutId)> = batch
             .contacts
             .iter()
             .filter_map(|contact| {
@@ -107,6 +107,8 @@ impl Store {
                 Some((contact, &cohort.stamp.as_ref()?.rollout))
             })
             .collect();
+        // In the order of their index, so that neighbours are written together; of one session the first stays first.
+        stamped.sort_by_key(|(contact, rollout)| (*rollout, contact.hash));
         let Some(mut new_units) = insert_units(&mut tx, &stamped, known).await.during(WRITE, &what)? else {
             return Ok(None);
         };
@@ -222,13 +224,13 @@ fn slot_key<'b>(pack: &'b PackName, cohort: Option<&'b Arc<Cohort>>, at: Timesta
 
 /// Stores where sessions are pinned; an assignment that is older than the stored one changes nothing.
 async fn save_sessions(tx: &mut Tx, contacts: &[Contact]) -> Result<(), sqlx::Error> {
-    static SAVE: LazyLock<ManyRows> = LazyLock::new(|| {
+    static SAVE: LazyLock<ManyRows<7>> = LazyLock::new(|| {
         let head =
             "INSERT INTO session (key_hash, pack, session_key, cohort, pinned, pinned_at, last_seen) VALUES";
         let tail = "ON CONFLICT (key_hash) DO UPDATE SET cohort = excluded.cohort, pinned = excluded.pinned, \
                     pinned_at = excluded.pinned_at, last_seen = excluded.last_seen \
                     WHERE excluded.pinned_at >= session.pinned_at";
-        ManyRows::new(head, 7, tail)
+        ManyRows::new(head, tail)
     });
     // PostgreSQL takes a key once per statement.
     let mut latest: BTreeMap<SessionHash, &Contact> = BTreeMap::new();
@@ -241,7 +243,7 @@ async fn save_sessions(tx: &mut Tx, contacts: &[Contact]) -> Result<(), sqlx::Er
     let rows: Vec<&Contact> = latest.into_values().collect();
     SAVE.execute(tx, &rows, |contact| {
         let Contact { pack, key, hash, cohort, at, pinned } = contact;
-        args![*hash, &**pack, key, *cohort, *pinned, *at, *at]
+        row![*hash, &**pack, key, *cohort, *pinned, *at, *at]
     })
     .await?;
     Ok(())
@@ -256,11 +258,11 @@ async fn insert_units(
 ) -> Result<Option<NewUnits>, Cause> {
     const HEAD: &str = "INSERT INTO unit (rollout, key_hash, pack, cohort, assigned_at, folded) VALUES";
     const TAIL: &str = "ON CONFLICT (rollout, key_hash) DO NOTHING";
-    static INSERT: LazyLock<ManyRows> = LazyLock::new(|| ManyRows::new(HEAD, 6, TAIL));
-    static INSERT_AND_TELL: LazyLock<ManyRows> =
-        LazyLock::new(|| ManyRows::new(HEAD, 6, &format!("{TAIL} RETURNING rollout, key_hash")));
+    static INSERT: LazyLock<ManyRows<6>> = LazyLock::new(|| ManyRows::new(HEAD, TAIL));
+    static INSERT_AND_TELL: LazyLock<ManyRows<6>> =
+        LazyLock::new(|| ManyRows::new(HEAD, &format!("{TAIL} RETURNING rollout, key_hash")));
     let values = |(contact, rollout): &(&Contact, &RolloutId)| {
-        args![*rollout, contact.hash, &*contact.pack, contact.cohort, contact.at, 0_i64]
+        row![*rollout, contact.hash, &*contact.pack, contact.cohort, contact.at, 0_i64]
     };
     match known {
         Known::Nothing => {
@@ -277,13 +279,13 @@ async fn insert_units(
 
 /// Notes when sessions were seen last; the time only rises.
 async fn touch_sessions(tx: &mut Tx, seen: &BTreeMap<SessionHash, Timestamp>) -> Result<(), sqlx::Error> {
-    static TOUCH: LazyLock<ManyRows> = LazyLock::new(|| {
+    static TOUCH: LazyLock<ManyRows<2>> = LazyLock::new(|| {
         let head = "UPDATE session SET last_seen = seen.column2 FROM (VALUES";
         let tail = ") AS seen WHERE session.key_hash = seen.column1 AND session.last_seen < seen.column2";
-        ManyRows::new(head, 2, tail)
+        ManyRows::new(head, tail)
     });
     let rows: Vec<(SessionHash, Timestamp)> = seen.iter().map(|(hash, at)| (*hash, *at)).collect();
-    TOUCH.execute(tx, &rows, |(hash, at)| args![*hash, *at]).await?;
+    TOUCH.execute(tx, &rows, |(hash, at)| row![*hash, *at]).await?;
     Ok(())
 }
 
@@ -299,9 +301,9 @@ async fn save_facts(tx: &mut Tx, facts: &[SessionFact], known: Known) -> Result<
         "INSERT INTO observation (pack, id, key_hash, cohort, kind, started_at, ended_at, body) VALUES";
     const UPDATE: &str = "ON CONFLICT (pack, id) DO UPDATE SET kind = excluded.kind, \
                           ended_at = excluded.ended_at, body = excluded.body";
-    static SAVE: LazyLock<ManyRows> = LazyLock::new(|| ManyRows::new(HEAD, 8, &if_it_ends()));
-    static SAVE_AND_TELL: LazyLock<ManyRows> =
-        LazyLock::new(|| ManyRows::new(HEAD, 8, &format!("{} RETURNING pack, id", if_it_ends())));
+    static SAVE: LazyLock<ManyRows<8>> = LazyLock::new(|| ManyRows::new(HEAD, &if_it_ends()));
+    static SAVE_AND_TELL: LazyLock<ManyRows<8>> =
+        LazyLock::new(|| ManyRows::new(HEAD, &format!("{} RETURNING pack, id", if_it_ends())));
     fn if_it_ends() -> String {
         format!("{UPDATE} WHERE observation.kind = {STARTED} AND excluded.kind = {ENDED}")
     }
@@ -312,7 +314,7 @@ async fn save_facts(tx: &mut Tx, facts: &[SessionFact], known: Known) -> Result<
             Fact::Outcome(_) => OUTCOME,
         };
         let (pack, id, body) = (&*fact.pack, fact.id.as_str(), json(&fact.fact));
-        args![pack, id, fact.hash, fact.cohort, kind, fact.at, fact.until, body]
+        row![pack, id, fact.hash, fact.cohort, kind, fact.at, fact.until, body]
     };
     let pieces = without_repeats(facts);
     match (known, &pieces[..]) {

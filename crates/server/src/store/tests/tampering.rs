@@ -60,10 +60,10 @@ async fn any_changed_byte_of_any_column_is_found_and_the_entry_named() {
             assert!(named.contains(&found), "byte {at} of {column}: {found:?}");
         }
         for other in [text.to_uppercase(), text.replace('e', "E"), format!("{text} "), format!("{text}\0")] {
-            world.run(write, vec![value(seq), Value::Text(Some(other.clone()))]).await;
+            world.run(write, vec![value(seq), Value::from(other.clone())]).await;
             assert!(other == text || broken(&world.store).await.is_some(), "{column}: {other:?}");
         }
-        world.run(write, vec![value(seq), Value::Text(Some(text))]).await;
+        world.run(write, vec![value(seq), Value::from(text)]).await;
         assert_eq!(broken(&world.store).await, None, "{column}");
     }
     for (column, read, _, write) in NUMBERS {
