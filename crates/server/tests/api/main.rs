@@ -2,6 +2,7 @@
 
 mod alerts;
 mod app;
+mod bodiless;
 mod data_plane;
 mod documents;
 mod explain;

@@ -11,6 +11,8 @@ const MOST_DIGITS: u32 = 15;
 /// What is left of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Framing {
+    /// Nothing: an answer of its kind has none, whatever length it tells.
+    Bodiless,
     /// So many bytes.
     Length(u64),
     /// Chunks, each with its length before it.
@@ -78,7 +80,7 @@ impl Framing {
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || *method == Method::CONNECT && status.is_success();
         if is_bodiless {
-            return Ok(Self::Length(0));
+            return Ok(Self::Bodiless);
         }
         if let Some(last) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
             if version < Version::HTTP_11 {
@@ -112,6 +114,7 @@ impl Framing {
     /// Whether the body is over.
     pub(super) fn is_over(&self) -> bool {
         match self {
+            Self::Bodiless => true,
             Self::Length(left) => *left == 0,
             Self::Chunked(chunked) => chunked.place == Place::Over,
             Self::UntilClose => false,
@@ -121,6 +124,7 @@ impl Framing {
     /// Moves the data of a piece to its beginning, where several chunks then lie in a row.
     pub(super) fn take(&mut self, piece: &mut [u8]) -> Taken {
         match self {
+            Self::Bodiless => Taken { data: 0, has_surplus: !piece.is_empty(), problem: None },
             Self::Length(left) => {
                 let data = piece.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= data as u64;
@@ -263,10 +267,10 @@ mod tests {
         assert_eq!(of(200, &[("transfer-encoding", "gzip, Chunked ")]), Ok(chunked()));
         assert_eq!(of(200, &[("transfer-encoding", "chunked, gzip")]), Ok(Framing::UntilClose));
         for status in [204, 304] {
-            assert_eq!(of(status, &[("content-length", "5")]), Ok(Framing::Length(0)), "{status}");
+            assert_eq!(of(status, &[("content-length", "5")]), Ok(Framing::Bodiless), "{status}");
         }
         let (head, headers) = framing(&Method::HEAD, 200, &[("content-length", "5")]).unwrap();
-        assert_eq!((head, headers.len()), (Framing::Length(0), 1), "the length of a HEAD stays in its head");
+        assert_eq!((head, headers.len()), (Framing::Bodiless, 1), "the length of a HEAD stays in its head");
     }
 
     #[test]

@@ -132,6 +132,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         let here = self.first.len() as u64;
         match &self.answer {
             Answer::Body(Framing::Length(left)) => Some(left + here),
+            // Somebody may tell a length by it, which the answer may rightly have left out.
+            Answer::Body(Framing::Bodiless) => None,
             Answer::Body(framing) => framing.is_over().then_some(here),
             Answer::Head(_) | Answer::Garbled(_) => None,
         }
