@@ -24,7 +24,8 @@ use crate::errors::root_cause;
 use crate::trust::{self, Offer, Roots};
 
 /// Headers of one connection only, besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
@@ -393,15 +394,10 @@ impl Upstream {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         let headers = &mut parts.headers;
-        strip_hop_by_hop(headers);
         // Framing is this connection's business: the length follows from the body.
-        headers.remove(CONTENT_LENGTH);
-        headers.remove(EXPECT);
-        let ours: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with("x-serin-")).cloned().collect();
-        for name in ours {
-            headers.remove(name);
-        }
+        strip(headers, |name| {
+            name == CONTENT_LENGTH || name == EXPECT || name.as_str().starts_with("x-serin-")
+        });
         headers.insert(HOST, self.host.clone());
         if let (Some(authorization), Some(api_key)) = (&self.authorization, &self.api_key) {
             if is_anthropic {
@@ -440,7 +436,7 @@ impl Upstream {
         };
         match answer {
             Ok(Ok(mut response)) => {
-                strip_hop_by_hop(response.headers_mut());
+                strip(response.headers_mut(), |_| false);
                 *response.version_mut() = Version::HTTP_11;
                 Ok(response)
             }
@@ -496,21 +492,15 @@ impl Upstream {
     }
 }
 
-/// Takes off what concerns one connection only.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .collect();
-        headers.remove(CONNECTION);
-        for name in named {
-            headers.remove(name);
-        }
+/// Takes off what concerns one connection only, and what else `goes`.
+fn strip(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let mut gone: Vec<HeaderName> =
+        headers.keys().filter(|name| HOP_BY_HOP.contains(name) || goes(name)).cloned().collect();
+    for value in headers.get_all(CONNECTION) {
+        let named = value.as_bytes().split(|byte| *byte == b',');
+        gone.extend(named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()));
     }
-    for name in &HOP_BY_HOP {
+    for name in gone {
         headers.remove(name);
     }
 }
