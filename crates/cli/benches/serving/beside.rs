@@ -133,10 +133,11 @@ pub(crate) async fn open_streams() -> anyhow::Result<()> {
     let paced = Provider::start(10)?;
     let serin = Serin::start(paced.address)?;
     serin.apply_pack()?;
+    let ask = |address, prompt| Requests::chat(address, Answer::StreamWithUsage, prompt, "gaps");
     let targets = [
-        ("the provider itself", Requests::chat(paced.address, Answer::Stream, Prompt::Own, "gaps")),
-        ("serin, passing through", Requests::chat(serin.data, Answer::Stream, Prompt::Own, "gaps")),
-        ("serin, prompt of a pack", Requests::chat(serin.data, Answer::Stream, Prompt::Pack, "gaps")),
+        ("the provider itself", ask(paced.address, Prompt::Own)),
+        ("serin, passing through", ask(serin.data, Prompt::Own)),
+        ("serin, prompt of a pack", ask(serin.data, Prompt::Pack)),
     ];
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); targets.len()];
     for n in 0..TIMED_STREAMS {
@@ -145,8 +146,8 @@ pub(crate) async fn open_streams() -> anyhow::Result<()> {
         }
     }
     for (gaps, (name, _)) in all.into_iter().zip(&targets) {
-        let (p50, worst) = (median(gaps.clone()), quantile(gaps, 1.0));
-        row(name, &format!("{p50:.2}, worst {worst:.2} ms"));
+        let (p50, p99, worst) = (median(gaps.clone()), quantile(gaps.clone(), 0.99), quantile(gaps, 1.0));
+        row(name, &format!("{p50:.2}, 99 % {p99:.2}, worst {worst:.2} ms"));
     }
     Ok(())
 }

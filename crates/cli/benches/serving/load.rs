@@ -29,6 +29,8 @@ pub(crate) enum Answer {
     Json,
     /// Events.
     Stream,
+    /// Events, the usage among them, so that none is kept from the client and each gap is one of the source's.
+    StreamWithUsage,
 }
 
 /// Who brings the system prompt.
@@ -78,7 +80,7 @@ impl Requests {
     pub(crate) fn chat(to: SocketAddr, answer: Answer, prompt: Prompt, series: &str) -> Self {
         let question =
             "Where is my parcel? It was due last week, and the tracking page has said the same since. ";
-        let body = json!({
+        let mut body = json!({
             "model": "gpt-4.1-mini",
             "messages": [
                 {"role": "system", "content": "Answer in the language of the customer."},
@@ -87,8 +89,11 @@ impl Requests {
                 {"role": "user", "content": question.repeat(5)},
             ],
             "temperature": 0.2,
-            "stream": answer == Answer::Stream,
+            "stream": answer != Answer::Json,
         });
+        if answer == Answer::StreamWithUsage {
+            body["stream_options"] = json!({"include_usage": true});
+        }
         let body = Body::Same(body.to_string().into());
         Self { to, path: "/v1/chat/completions", prompt, body, series: series.into() }
     }

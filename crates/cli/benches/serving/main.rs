@@ -129,7 +129,7 @@ async fn compare(stage: &Stage, what: &str, answer: Answer, total: u64) -> anyho
     let nginx = nginx.as_ref().map(|nginx| {
         let address = match answer {
             Answer::Json => nginx.buffered,
-            Answer::Stream => nginx.unbuffered,
+            Answer::Stream | Answer::StreamWithUsage => nginx.unbuffered,
         };
         (&nginx.server, Requests::chat(address, answer, Prompt::Own, "nginx"))
     });

@@ -15,7 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Looks after which they are written in any case.
 const MOST_LOOKS: usize = 5;
 /// Signals between two looks that are many.
-const MANY: usize = 100;
+const MANY: usize = 10;
 
 /// Signals that gather.
 #[derive(Debug)]
@@ -63,8 +63,7 @@ mod tests {
     #[test]
     fn few_signals_are_written_after_ten_milliseconds_and_many_after_fifty() {
         assert_eq!(gathered_ms(0), 10);
-        assert_eq!(gathered_ms(9), 10);
-        assert_eq!(gathered_ms(10), 50);
+        assert_eq!(gathered_ms(1), 50);
         assert_eq!(gathered_ms(79), 50);
     }
 
@@ -77,7 +76,7 @@ mod tests {
     #[test]
     fn signals_that_cease_to_come_are_written_at_the_next_look() {
         let mut gathering = Gathering::begin(Instant::now());
-        assert!(gathering.goes_on(150));
-        assert!(!gathering.goes_on(160));
+        assert!(gathering.goes_on(15));
+        assert!(!gathering.goes_on(16));
     }
 }
