@@ -325,10 +325,6 @@ impl Walk {
             });
             found.map_or(first_age, |measure| measure.maturity.read_at.secs_f64())
         };
-        let reading_of = |gate: &Gate| {
-            let judge = plan.analysis.judges.iter().find(|judge| judge.outcome == gate.metric.name)?;
-            Some(Reading::of(judge, traffic))
-        };
         let gates = &plan.analysis.gates;
         let of_step = gates.iter().map(|gate| gate.min_samples).max().unwrap_or(DEFAULT_MIN_SAMPLES);
         let need = |what: String, sessions, age, of| Need { what, sessions, age, of, judged: None };
@@ -339,7 +335,7 @@ impl Walk {
                 GateRule::Threshold { .. } => NeedOf::Step,
                 GateRule::NotWorseThanStable { .. } => NeedOf::ComparedStep,
             };
-            let judged = reading_of(gate);
+            let judged = Reading::of(plan, gate, traffic);
             needs.push(Need { judged, ..need(name.clone(), gate.min_samples, age, of) });
             if let (Kind::Quantile(q), GateRule::Threshold { .. }) = (gate.metric.kind, gate.rule) {
                 needs.push(need(name, sessions_for_quantile(q), age, NeedOf::All));

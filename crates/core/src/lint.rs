@@ -212,7 +212,7 @@ fn gates(plan: &Plan, lints: &mut Vec<Lint>) {
             );
             add(lints, "maturity-above-hold", &path, message, "lengthen the steps, or lower `maturity`");
         }
-        let is_judged = plan.analysis.judges.iter().any(|judge| judge.outcome == *name);
+        let is_judged = plan.analysis.judge_of(name).is_some();
         if let Some(maturity) = gate.maturity.filter(|maturity| is_judged && *maturity < LEAST_OF_JUDGED) {
             let message = format!(
                 "sessions of {name} are read after {maturity}, and judged once they have been quiet for {}: most verdicts come too late",

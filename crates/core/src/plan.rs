@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{PackName, SegmentName, Version};
 use crate::judge::Judge;
-use crate::metric::Metric;
+use crate::metric::{Metric, MetricName};
 use crate::policy::Imposed;
 use crate::units::{HoldFor, Timestamp};
 use crate::weight::Weight;
@@ -202,6 +202,13 @@ pub struct AnalysisPlan {
     pub initial_delay: HoldFor,
     /// What a Degraded metric that is no gate does.
     pub on_degraded: OnDegraded,
+}
+
+impl AnalysisPlan {
+    /// Who judges an outcome; nothing for a metric that is not judged.
+    pub fn judge_of(&self, outcome: &MetricName) -> Option<&Judge> {
+        self.judges.iter().find(|judge| judge.outcome == *outcome)
+    }
 }
 
 /// What a Degraded metric that is no gate does.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Traffic;
-use crate::judge::Judge;
+use crate::plan::{Gate, Plan};
 use crate::weight::Weight;
 
 /// The sessions that a judge reads at some traffic.
@@ -24,15 +24,17 @@ enum Bound {
 }
 
 impl Reading {
-    /// What it reads at a steady rate: the sessions that it draws, as far as its budget goes.
-    pub(super) fn of(judge: &Judge, traffic: &Traffic) -> Self {
+    /// What the judge of a gate reads at a steady rate: the sessions that it draws, as far as its budget goes; nothing
+    /// for a gate without a judge.
+    pub(super) fn of(plan: &Plan, gate: &Gate, traffic: &Traffic) -> Option<Self> {
+        let judge = plan.analysis.judge_of(&gate.metric.name)?;
         let by_rate = judge.sample_rate.share();
         let by_budget = f64::from(judge.max_per_hour) / 3_600.0 / traffic.sessions_per_second();
-        if by_budget < by_rate {
+        Some(if by_budget < by_rate {
             Self { share: by_budget, bound: Bound::Budget(judge.max_per_hour) }
         } else {
             Self { share: by_rate, bound: Bound::Rate(judge.sample_rate) }
-        }
+        })
     }
 }
 

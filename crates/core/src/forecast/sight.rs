@@ -119,8 +119,7 @@ fn gate_forecast(
     let need = walk.needs.iter().skip(1).filter(|need| need.what == gate.metric.name.as_str());
     let (age, needed) = need
         .fold((walk.first_age, gate.min_samples), |(_, needed), need| (need.age, needed.max(need.sessions)));
-    let judge = plan.analysis.judges.iter().find(|judge| judge.outcome == gate.metric.name);
-    let judged_share = judge.map(|judge| Reading::of(judge, traffic).share);
+    let judged_share = Reading::of(plan, gate, traffic).map(|reading| reading.share);
     let counted = Counted { age, share: judged_share.unwrap_or(1.0) };
     let eye = Eye::of(plan, gate, gate.budget / budgets, baseline);
     let sights = (0..walk.flows.len()).map(|index| eye.by_end_of(walk, index, counted)).collect();
