@@ -169,6 +169,11 @@ impl<'j, 'b> Node<'j, 'b> {
         Elements(Items::of(self, b'['))
     }
 
+    /// The value of the last member of this name, which is the one that counts; nothing when it has none.
+    pub(super) fn member(self, name: &[u8]) -> Option<Node<'j, 'b>> {
+        self.members().filter(|member| *member.name() == *name).last().map(|member| member.value)
+    }
+
     fn end(self) -> usize {
         match self.json.last.get() {
             (start, end) if start == self.at => end,

@@ -167,7 +167,7 @@ impl<'b> ModelRequest<'b> {
 
     /// The session that `metadata.session_id` names, as written.
     pub(super) fn session_id(&self) -> Option<Cow<'_, str>> {
-        member_text(self.json().node(self.metadata.as_ref()?), b"session_id")
+        self.json().node(self.metadata.as_ref()?).member(b"session_id")?.decoded()
     }
 
     /// The model that the request names.
@@ -184,7 +184,7 @@ impl<'b> ModelRequest<'b> {
     pub(super) fn conversation(&self) -> Option<Cow<'_, str>> {
         let json = self.json();
         let conversation = json.node(self.conversation.as_ref()?);
-        conversation.decoded().or_else(|| member_text(conversation, b"id"))
+        conversation.decoded().or_else(|| conversation.member(b"id")?.decoded())
     }
 
     /// The id of the response that the request goes on from.
@@ -211,7 +211,7 @@ impl<'b> ModelRequest<'b> {
         let json = self.json();
         let format = json.node(format);
         let inner = format.members().find(|member| member.key == b"format");
-        let kind = member_text(inner.map_or(format, |inner| inner.value), b"type");
+        let kind = inner.map_or(format, |inner| inner.value).member(b"type").and_then(Node::decoded);
         matches!(kind.as_deref(), Some("json_object" | "json_schema"))
     }
 
@@ -265,11 +265,6 @@ impl<'b> ModelRequest<'b> {
         })
         .collect()
     }
-}
-
-/// The text of the last member of this name.
-fn member_text<'b>(object: Node<'_, 'b>, name: &[u8]) -> Option<Cow<'b, str>> {
-    object.members().filter(|member| *member.name() == *name).last()?.value.decoded()
 }
 
 /// The prompt that the header names.

@@ -255,8 +255,7 @@ fn usage_edit(body: &ModelRequest<'_>, stream_usage: StreamUsage, edits: &mut Ed
         edits.replace(value.clone(), &|out| out.extend_from_slice(b"{\"include_usage\":true}"));
         return UsageEdit::Within;
     }
-    let asked = options.members().filter(|member| *member.name() == *b"include_usage").last();
-    match asked.map(|asked| asked.value) {
+    match options.member(b"include_usage") {
         Some(asked) if asked.raw() == b"true" => return UsageEdit::None,
         Some(asked) => edits.replace(asked.range(), &|out| out.extend_from_slice(b"true")),
         None => {

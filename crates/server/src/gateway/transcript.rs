@@ -89,13 +89,9 @@ impl AnswerText {
 /// The model and the last turn of a request: the last message of the user and all that follow it.
 fn asked(body: &Bytes, limit: usize) -> Result<(String, Vec<Message>), SyntaxError> {
     let json = Json::whole(body)?;
-    let member = |name: &[u8]| {
-        let members = json.root().members().filter(|member| *member.name() == *name);
-        members.last().map(|member| member.value)
-    };
-    let model = member(b"model").and_then(Node::decoded).unwrap_or_default();
+    let model = json.root().member(b"model").and_then(Node::decoded).unwrap_or_default();
     let model = beginning(&model, limit).to_owned();
-    let said = member(b"messages").or_else(|| member(b"input"));
+    let said = json.root().member(b"messages").or_else(|| json.root().member(b"input"));
     if let Some(input) = said.and_then(Node::decoded) {
         let text = beginning(&input, limit).to_owned();
         return Ok((model, vec![Message { role: "user".to_owned(), text }]));
@@ -110,7 +106,7 @@ fn asked(body: &Bytes, limit: usize) -> Result<(String, Vec<Message>), SyntaxErr
 /// Who speaks, as one of the words that the protocols have.
 fn role(item: Node<'_, '_>) -> &'static str {
     const ROLES: [&str; 6] = ["user", "assistant", "tool", "system", "developer", "function"];
-    let word = |name: &[u8]| item.members().filter(|member| *member.name() == *name).last()?.value.decoded();
+    let word = |name: &[u8]| item.member(name)?.decoded();
     match word(b"role") {
         Some(role) => ROLES.into_iter().find(|known| role == *known).unwrap_or("other"),
         // Items of a response's input: what a tool gave, or what the model called.
