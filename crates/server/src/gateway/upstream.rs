@@ -16,6 +16,7 @@ use serin_core::ids::ProviderName;
 
 use super::answer_body::AnswerBody;
 use super::connections::{Connections, Http2, Limits, RequestBody, Unanswered};
+use super::http1::listed;
 use super::protocol::Protocol;
 use super::refusal::Refusal;
 use super::shared::is_not_spoken;
@@ -496,10 +497,7 @@ impl Upstream {
 fn strip(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
     let mut gone: Vec<HeaderName> =
         headers.keys().filter(|name| HOP_BY_HOP.contains(name) || goes(name)).cloned().collect();
-    for value in headers.get_all(CONNECTION) {
-        let named = value.as_bytes().split(|byte| *byte == b',');
-        gone.extend(named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()));
-    }
+    gone.extend(listed(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()));
     for name in gone {
         headers.remove(name);
     }

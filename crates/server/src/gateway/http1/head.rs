@@ -106,12 +106,18 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Http1Error> {
     }))
 }
 
-/// Whether one of the words of a header with a list is this one.
-pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> bool {
+/// What a header lists, whether in one line or in several.
+pub(in crate::gateway) fn listed<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'h [u8]> + use<'h> {
     let values = headers.get_all(name).iter();
-    values
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(word))
+    values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Whether a header lists this word.
+pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> bool {
+    listed(headers, name).any(|listed| listed.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

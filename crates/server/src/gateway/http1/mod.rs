@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use self::framing::Framing;
 use self::head::Head;
+pub(super) use self::head::listed;
 use self::sending::Sending;
 use super::connections::RequestBody;
 
