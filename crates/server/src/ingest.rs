@@ -296,7 +296,7 @@ impl Writer {
                 Some(report) = reports.recv() => self.waiting.reports.push(report),
                 () = signals.hurried() => break,
                 () = sleep_until(gathering.next_look()) => {
-                    if !gathering.goes_on(signals.len()) {
+                    if !gathering.goes_on(signals.waiting()) {
                         break;
                     }
                 }

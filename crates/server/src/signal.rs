@@ -111,8 +111,7 @@ impl Signals {
     }
 
     /// How many wait to be received.
-    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.queue.len()
     }
 

@@ -1,7 +1,7 @@
 //! Samples that went before a judge could read them, counted by rollout.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serin_core::ids::RolloutId;
 
@@ -19,11 +19,15 @@ struct Counted {
 }
 
 impl Early {
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn add(&self, early: BTreeMap<RolloutId, u64>) {
         if early.is_empty() {
             return;
         }
-        let mut counted = self.0.lock().expect("nobody panics while counting");
+        let mut counted = self.counted();
         for (rollout, count) in early {
             counted.total += count;
             match counted.of_rollouts.iter_mut().find(|(known, _)| *known == rollout) {
@@ -39,11 +43,10 @@ impl Early {
     }
 
     pub(super) fn total(&self) -> u64 {
-        self.0.lock().expect("nobody panics while counting").total
+        self.counted().total
     }
 
     pub(super) fn of(&self, rollout: &RolloutId) -> u64 {
-        let counted = self.0.lock().expect("nobody panics while counting");
-        counted.of_rollouts.iter().find(|(known, _)| known == rollout).map_or(0, |(_, count)| *count)
+        self.counted().of_rollouts.iter().find(|(known, _)| known == rollout).map_or(0, |(_, count)| *count)
     }
 }
