@@ -14,7 +14,7 @@ use serin_provider::{Provider, Script};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use support::{DEADLINE, Place, Server, eventually, repository};
+use support::{DEADLINE, Place, Server, eventually, provider, repository};
 
 /// The clients that are driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,10 +93,7 @@ struct World {
 impl World {
     /// Version 1.0.0 of the pack `support` is stable.
     async fn with_stable() -> Self {
-        let listen = "127.0.0.1:0".parse().expect("it is an address");
-        let script = Script::parse("default: {replies: ['All is well with your order.'], chunks: 6}")
-            .expect("it is a script");
-        let provider = Provider::start(script, listen).await.expect("a free port can be had");
+        let provider = provider("default: {replies: ['All is well with your order.'], chunks: 6}").await;
         let server = Server::start(&format!("http://{}/v1", provider.addr())).await;
         let place = Place::empty().with_server(&server.control);
         for version in ["1.0.0", "2.0.0"] {

@@ -8,8 +8,8 @@ mod support;
 
 use std::time::Duration;
 
-use serin_provider::{Provider, Script};
-use support::{Place, Server, repository};
+use serin_provider::Provider;
+use support::{Place, Server, provider, repository};
 use tokio::process::Command;
 
 const PROGRAM: &str = "target/venv-schema/bin/schemathesis";
@@ -49,9 +49,7 @@ async fn run(place: &Place, control: &str, base: &str, paths: &str) {
 
 /// A server with two versions of a pack, the second one a canary, that asks for no key.
 async fn world() -> (Place, Server, Provider) {
-    let script = Script::parse("{}").expect("it is a script");
-    let provider = Provider::start(script, "127.0.0.1:0".parse().expect("it is an address"));
-    let provider = provider.await.expect("a free port can be had");
+    let provider = provider("{}").await;
     let server = Server::start(&format!("http://{}/v1", provider.addr())).await;
     let place = Place::empty().with_server(&server.control);
     for version in ["1.0.0", "2.0.0"] {

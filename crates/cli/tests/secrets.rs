@@ -7,8 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use serin_provider::{Provider, Script};
-use support::{DEADLINE, Place, eventually, serin};
+use support::{DEADLINE, Place, eventually, provider, serin};
 
 const PROVIDER_KEY: &str = "canary-of-the-provider-key";
 const CLIENT_KEY: &str = "canary-of-the-clients-authorization";
@@ -40,8 +39,7 @@ fn holds(bytes: &[u8], needle: &str) -> bool {
 async fn no_secret_is_in_anything_that_is_written() {
     // An error means that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let script = Script::parse(&format!("default: {{replies: ['{ANSWER}']}}")).unwrap();
-    let provider = Provider::start(script, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let provider = provider(&format!("default: {{replies: ['{ANSWER}']}}")).await;
     let place = Place::empty();
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (data, control, nobody) = (free(), free(), free());

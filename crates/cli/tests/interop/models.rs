@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use serin_provider::{Provider, Script};
 
 use super::driver::Driver;
-use crate::support::{DEADLINE, Place, Server};
+use crate::support::{DEADLINE, Place, Server, provider};
 
 const SCRIPTS: [&str; 2] = ["python/models.py", "node/models.mjs"];
 const APIS: [&str; 2] = ["responses", "messages"];
@@ -20,10 +20,7 @@ struct World {
 impl World {
     async fn start() -> Self {
         super::tls();
-        let script = Script::parse(&format!("default: {{replies: ['{TEXT}'], chunks: 6}}"));
-        let listen = "127.0.0.1:0".parse().expect("it is an address");
-        let provider =
-            Provider::start(script.expect("it is a script"), listen).await.expect("a port is free");
+        let provider = provider(&format!("default: {{replies: ['{TEXT}'], chunks: 6}}")).await;
         let server = Server::start(&format!("http://{}/v1", provider.addr())).await;
         let place = Place::empty().with_server(&server.control);
         place.publishable("1.0.0");

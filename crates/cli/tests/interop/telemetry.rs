@@ -1,10 +1,9 @@
 //! OpenTelemetry: what its exporters send of an instrumented OpenAI client counts for the session's version.
 
 use serde_json::{Value, json};
-use serin_provider::{Provider, Script};
 
 use super::driver::Driver;
-use crate::support::{Place, Server, eventually};
+use crate::support::{Place, Server, eventually, provider};
 
 /// The responses and outcomes that are stored of the pack, by version.
 async fn measured(place: &Place) -> Value {
@@ -16,9 +15,7 @@ async fn measured(place: &Place) -> Value {
 #[tokio::test]
 async fn an_instrumented_client_reports_its_calls_and_their_evaluations_by_itself() {
     super::tls();
-    let listen = "127.0.0.1:0".parse().expect("it is an address");
-    let script = Script::parse("default: {replies: ['All is well.']}").expect("it is a script");
-    let provider = Provider::start(script, listen).await.expect("a free port can be had");
+    let provider = provider("default: {replies: ['All is well.']}").await;
     let provider = format!("http://{}", provider.addr());
     for script in ["python/traces.py", "node/traces.mjs"] {
         // The app asks its provider itself: nothing of it passes the gateway.

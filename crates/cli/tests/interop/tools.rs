@@ -1,10 +1,10 @@
 //! The tools of a pack, with the official packages of PyPI and npm in front of every protocol.
 
 use serde_json::{Value, json};
-use serin_provider::{Provider, Script};
+use serin_provider::Provider;
 
 use super::driver::Driver;
-use crate::support::{self, Place, Server, eventually};
+use crate::support::{self, Place, Server, eventually, provider};
 
 const SCRIPTS: [&str; 2] = ["python/models.py", "node/models.mjs"];
 const APIS: [&str; 3] = ["chat", "responses", "messages"];
@@ -79,9 +79,7 @@ struct World {
 impl World {
     async fn start() -> Self {
         super::tls();
-        let script = Script::parse("{}").expect("it is a script");
-        let listen = "127.0.0.1:0".parse().expect("it is an address");
-        let provider = Provider::start(script, listen).await.expect("a port is free");
+        let provider = provider("{}").await;
         let server = Server::start(&format!("http://{}/v1", provider.addr())).await;
         let place = Place::empty().with_server(&server.control);
         place.publishable("1.0.0");

@@ -7,12 +7,20 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use serin_provider::{Provider, Script};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 /// How long anything in these tests may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The stand-in provider, which answers by a script.
+pub(crate) async fn provider(script: &str) -> Provider {
+    let script = Script::parse(script).expect("it is a script");
+    let listen = "127.0.0.1:0".parse().expect("it is an address");
+    Provider::start(script, listen).await.expect("a free port can be had")
+}
 
 /// What a run of the program came to.
 #[derive(Debug)]
