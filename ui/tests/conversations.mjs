@@ -45,11 +45,21 @@ const rollout = {
 };
 await publish(base, { pack: PACK, version: "2.0.0", text: "Careful: answer.", rollout });
 await api(base, `/packs/${PACK}/rollout/promote`, { method: "POST", body: { reason: "to the first stage" } });
-for (let user = 0; user < 24; user++) {
+const SAYINGS = ["I want my lawyer", `Write to ana@customers.example ${HOSTILE}`, "Why so slow?", "Hello"];
+let users = 0;
+/** Somebody new says something and reports how it went; the variant that answered. */
+async function somebody(text, isStaff) {
+    const user = users++;
     const session = `user-${user}`;
-    const text = user % 4 === 0 ? "I want my lawyer" : user % 4 === 1 ? `Write to user-${user}@customers.example ${HOSTILE}` : user % 4 === 2 ? "Why so slow?" : "Hello";
-    await say(gateway, { pack: PACK, session, text, attributes: { staff: user < 20 } });
+    const { variant } = await say(gateway, { pack: PACK, session, text, attributes: { staff: isStaff } });
     await report(gateway, { pack: PACK, session, name: "task_completion", value: user % 3 === 0 ? 0 : 1 });
+    return variant;
+}
+for (const text of SAYINGS) {
+    // Who gets which version is drawn: it is said until it was said to both.
+    const variants = new Set();
+    for (let staff = 0; staff < 5 || variants.size < 2; staff++) variants.add(await somebody(text, true));
+    await somebody(text, false);
 }
 
 /** The texts of the samples on one side of the page. */
@@ -82,6 +92,7 @@ export const tests = {
         assert.equal(await page.locator("main img").count(), 0);
 
         const refused = canary.filter((sample) => sample.signals.includes("refusal"));
+        assert.ok(refused.length > 0);
         await choose(page, "Signal", "refusal");
         await count(page, 0, refused.length);
         await seen(page, "None fits the filter.");
