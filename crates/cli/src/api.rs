@@ -212,7 +212,7 @@ impl Client {
         self.get(&format!("rollouts/{rollout}/exposure"), &[]).await
     }
 
-    /// Sessions that were assigned to the canary of a rollout, after a hash.
+    /// Sessions that were assigned to the canary of a rollout, after a place in the list.
     pub(crate) async fn exposed_sessions(
         &self,
         rollout: &str,

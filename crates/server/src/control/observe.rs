@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serin_core::aggregate::{Counters, Tally};
 use serin_core::analysis::{Assigned, Cell, Evidence, Sides};
 use serin_core::evidence::{Baseline, fold, fold_ages, freeze, measures};
-use serin_core::ids::{PackName, RolloutId, SessionHash};
+use serin_core::ids::{PackName, RolloutId};
 use serin_core::plan::Plan;
 use serin_core::replay::Counted;
 use serin_core::rollout::Rollout;
@@ -45,7 +45,6 @@ impl Control {
                     counters.sessions = u64::from(ages_done == 0);
                     additions.entry(unit.cohort).or_default().merge(&counters);
                 }
-                let units: Vec<SessionHash> = units.iter().map(|unit| unit.hash).collect();
                 match self.store.fold(rollout, &units, ages_done, &additions).await? {
                     Folded::Done => {}
                     // Another replica was first: its work counts, ours is dropped.

@@ -216,6 +216,7 @@ fn migrations() -> Migrator {
         simple(20, "verdicts", include_str!("migrations/0020_verdicts.sql")),
         simple(22, "audit_forced", include_str!("migrations/0022_audit_forced.sql")),
         simple(28, "sample_sessions", include_str!("migrations/0028_sample_sessions.sql")),
+        simple(30, "counted_in", include_str!("migrations/0030_counted_in.sql")),
     ])
 }
 

@@ -117,15 +117,15 @@ impl Store {
     pub async fn fold(
         &self,
         rollout: &RolloutId,
-        hashes: &[SessionHash],
+        units: &[Unit],
         ages_done: u32,
         additions: &BTreeMap<CohortId, Counters>,
     ) -> Result<Folded, StoreError> {
         let mut tx = self.db.begin().await.during(FOLD, rollout)?;
-        for hash in hashes {
-            let sql =
-                "UPDATE unit SET folded = folded + 1 WHERE rollout = $1 AND key_hash = $2 AND folded = $3";
-            let args = args![rollout, *hash, i64::from(ages_done)];
+        for unit in units {
+            let sql = "UPDATE unit SET folded = folded + 1 \
+                       WHERE rollout = $1 AND assigned_at = $2 AND key_hash = $3 AND folded = $4";
+            let args = args![rollout, unit.assigned_at, unit.hash, i64::from(ages_done)];
             if tx.execute(sql, args).await.during(FOLD, rollout)? != 1 {
                 return Ok(Folded::LostRace);
             }

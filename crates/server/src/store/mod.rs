@@ -36,7 +36,7 @@ pub use self::alerts::{StoredAlert, scope_text};
 pub use self::audit::AuditFilter;
 pub use self::error::{CommitError, StoreError, VerifyError};
 pub use self::evidence::{Folded, Unit};
-pub use self::exposure::ExposedSession;
+pub use self::exposure::{ExposedPlace, ExposedSession};
 pub use self::keys::StoredKey;
 pub use self::notify::{DeadLetter, Delivery};
 pub use self::packs::{Commit, RolloutFilter, StoredPack, StoredRollout, StoredVersion};

@@ -95,7 +95,8 @@ impl Store {
     /// [`StoreError`] when the store fails.
     pub async fn session(&self, hash: SessionHash) -> Result<Option<StoredSession>, StoreError> {
         let id = format!("{:032x}", hash.0);
-        let sql = "SELECT pack, session_key, cohort, pinned_at, last_seen FROM session WHERE key_hash = $1";
+        let sql = "SELECT pack, session_key, cohort, pinned_at, last_seen FROM session \
+                   WHERE key_hash = $1 AND session_key <> ''";
         let rows = self.db.fetch(sql, args![hash]).await.during(READ, &id)?;
         let read = |row: &Row| -> Result<StoredSession, Cause> {
             Ok(StoredSession {
@@ -168,27 +169,36 @@ impl Store {
         let unseen_since = retention.max(self.longest_idle_timeout().await?).before(now);
         let observations = "DELETE FROM observation WHERE (pack, id) IN \
                             (SELECT pack, id FROM observation WHERE started_at < $1 LIMIT $2)";
+        // Whose unit is kept counts once, whenever it comes back: its row stays, without its name.
+        let counted = "UPDATE session SET session_key = '', pinned = 0 WHERE key_hash IN \
+                       (SELECT key_hash FROM session WHERE last_seen < $1 AND session_key <> '' AND EXISTS \
+                        (SELECT 1 FROM rollout WHERE rollout.pack = session.pack \
+                         AND session.counted_in IN (rollout.id, rollout.id || '-watch') \
+                         AND (rollout.active = 1 OR rollout.ended_at >= $3)) LIMIT $2)";
         let sessions = "DELETE FROM session WHERE key_hash IN \
-                        (SELECT key_hash FROM session WHERE last_seen < $1 LIMIT $2)";
-        let units = "DELETE FROM unit WHERE (rollout, key_hash) IN \
-                     (SELECT unit.rollout, unit.key_hash FROM unit JOIN rollout ON rollout.id = unit.rollout \
-                      WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
-        let watched = "DELETE FROM unit WHERE (rollout, key_hash) IN \
-                       (SELECT unit.rollout, unit.key_hash FROM rollout \
-                        JOIN unit ON unit.rollout = rollout.id || '-watch' \
+                        (SELECT key_hash FROM session WHERE last_seen < $1 AND session_key <> '' LIMIT $2)";
+        let nameless = "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM rollout \
+                        JOIN session ON session.counted_in IN (rollout.id, rollout.id || '-watch') \
+                        AND session.session_key = '' \
                         WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
+        let units = "DELETE FROM unit WHERE (rollout, assigned_at, key_hash) IN \
+                     (SELECT unit.rollout, unit.assigned_at, unit.key_hash FROM rollout \
+                      JOIN unit ON unit.rollout IN (rollout.id, rollout.id || '-watch') \
+                      WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
         let samples =
             "DELETE FROM sample WHERE id IN (SELECT id FROM sample WHERE expires_at <= $1 LIMIT $2)";
         let verdicts = "DELETE FROM verdict WHERE (rollout, outcome, key_hash, cohort) IN \
                         (SELECT verdict.rollout, outcome, key_hash, cohort FROM verdict \
                          JOIN rollout ON rollout.id = verdict.rollout \
                          WHERE rollout.active = 0 AND rollout.ended_at < $1 LIMIT $2)";
+        self.delete(nameless, before, None).await?;
         Ok(Expired {
-            observations: self.delete(observations, before).await?,
-            sessions: self.delete(sessions, unseen_since).await?,
-            units: self.delete(units, before).await? + self.delete(watched, before).await?,
-            samples: self.delete(samples, now).await?,
-            verdicts: self.delete(verdicts, before).await?,
+            observations: self.delete(observations, before, None).await?,
+            sessions: self.delete(counted, unseen_since, Some(before)).await?
+                + self.delete(sessions, unseen_since, None).await?,
+            units: self.delete(units, before, None).await?,
+            samples: self.delete(samples, now, None).await?,
+            verdicts: self.delete(verdicts, before, None).await?,
             slots: self.join_slots(now).await?,
         })
     }
@@ -203,11 +213,20 @@ impl Store {
             .during(READ, &"*")
     }
 
-    async fn delete(&self, sql: &'static str, before: Timestamp) -> Result<u64, StoreError> {
+    /// Runs a statement that deletes until nothing is left; its arguments are the time before which it deletes, how
+    /// many rows at once, and the time since which something is kept, if there is one.
+    async fn delete(
+        &self,
+        sql: &'static str,
+        before: Timestamp,
+        kept_since: Option<Timestamp>,
+    ) -> Result<u64, StoreError> {
         let mut deleted = 0;
         loop {
             let mut tx = self.db.begin().await.during(EXPIRE, &before)?;
-            let count = tx.execute(sql, args![before, DELETED_AT_ONCE]).await.during(EXPIRE, &before)?;
+            let mut args = args![before, DELETED_AT_ONCE];
+            args.extend(kept_since.map(Value::from));
+            let count = tx.execute(sql, args).await.during(EXPIRE, &before)?;
             tx.commit().await.during(EXPIRE, &before)?;
             deleted += count;
             if count < DELETED_AT_ONCE.unsigned_abs() {

@@ -1,6 +1,7 @@
 //! Contacts and facts, many in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::Hash;
 use std::sync::{Arc, LazyLock};
 
 use serin_core::aggregate::Tally;
@@ -10,7 +11,7 @@ use serin_core::routing::{Cohort, CohortId, Variant};
 use serin_core::units::Timestamp;
 
 use super::Store;
-use super::db::{Row, Tx, args, json, row};
+use super::db::{Tx, Value, args, json, row};
 use super::error::{Cause, During, StoreError};
 use super::rows::ManyRows;
 use super::tallies::{SlotKey, merge_slots, slot_of};
@@ -98,38 +99,21 @@ impl Store {
         let mut slots: BTreeMap<SlotKey<'_>, Tally> = BTreeMap::new();
         let mut assigned: BTreeMap<(&RolloutId, CohortId), u64> = BTreeMap::new();
 
-        save_sessions(&mut tx, &batch.contacts).await.during(WRITE, &what)?;
-        let mut stamped: Vec<(&Contact, &RolloutId)> = batch
+        let stamped: Vec<Stamped<'_>> = batch
             .contacts
             .iter()
-            .filter_map(|contact| {
-                let cohort = stamps.get(&(&*contact.pack, contact.cohort))?;
-                Some((contact, &cohort.stamp.as_ref()?.rollout))
-            })
+            .map(|contact| Stamped { contact, cohort: stamps.get(&(&*contact.pack, contact.cohort)) })
             .collect();
-        // In the order of their index, so that neighbours are written together; of one session the first stays first.
-        stamped.sort_by_key(|(contact, rollout)| (*rollout, contact.hash));
-        let Some(mut new_units) = insert_units(&mut tx, &stamped, known).await.during(WRITE, &what)? else {
+        let Some(news) = save_contacts(&mut tx, &stamped, known).await.during(WRITE, &what)? else {
             return Ok(None);
         };
-        for contact in &batch.contacts {
-            let cohort = stamps.get(&(&*contact.pack, contact.cohort));
-            let is_new = match cohort.and_then(|cohort| cohort.stamp.as_ref()) {
-                Some(stamp) => {
-                    // The first contact of a new unit is the one that is stored.
-                    let is_new = new_units.take(&stamp.rollout, contact.hash);
-                    if is_new {
-                        written.units += 1;
-                        *assigned.entry((&stamp.rollout, contact.cohort)).or_default() += 1;
-                    }
-                    is_new
-                }
-                None => true,
-            };
-            if is_new {
-                let key = slot_key(&contact.pack, cohort, contact.at);
-                slots.entry(key).or_default().sessions += 1;
+        for contact in news {
+            let Stamped { contact: Contact { pack, cohort, at, .. }, cohort: stamp } = contact;
+            if let Some(rollout) = contact.rollout() {
+                written.units += 1;
+                *assigned.entry((rollout, *cohort)).or_default() += 1;
             }
+            slots.entry(slot_key(pack, stamp, *at)).or_default().sessions += 1;
         }
         let Some(receipts) = save_facts(&mut tx, &batch.facts, known).await.during(WRITE, &what)? else {
             return Ok(None);
@@ -197,19 +181,17 @@ enum Known {
     Some,
 }
 
-/// Sessions that are new units of evidence.
-enum NewUnits {
-    All,
-    These(BTreeSet<(String, SessionHash)>),
+/// An assignment, and what was stamped on it.
+#[derive(Debug, Clone, Copy)]
+struct Stamped<'b> {
+    contact: &'b Contact,
+    cohort: Option<&'b Arc<Cohort>>,
 }
 
-impl NewUnits {
-    /// Whether a session is a new unit; asked again for the same one, it is not.
-    fn take(&mut self, rollout: &RolloutId, hash: SessionHash) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(units) => units.remove(&(rollout.to_string(), hash)),
-        }
+impl<'b> Stamped<'b> {
+    /// The rollout that it is part of.
+    fn rollout(self) -> Option<&'b RolloutId> {
+        Some(&self.cohort?.stamp.as_ref()?.rollout)
     }
 }
 
@@ -222,59 +204,78 @@ fn slot_key<'b>(pack: &'b PackName, cohort: Option<&'b Arc<Cohort>>, at: Timesta
     }
 }
 
-/// Stores where sessions are pinned; an assignment that is older than the stored one changes nothing.
-async fn save_sessions(tx: &mut Tx, contacts: &[Contact]) -> Result<(), sqlx::Error> {
-    static SAVE: LazyLock<ManyRows<7>> = LazyLock::new(|| {
-        let head =
-            "INSERT INTO session (key_hash, pack, session_key, cohort, pinned, pinned_at, last_seen) VALUES";
-        let tail = "ON CONFLICT (key_hash) DO UPDATE SET cohort = excluded.cohort, pinned = excluded.pinned, \
-                    pinned_at = excluded.pinned_at, last_seen = excluded.last_seen \
-                    WHERE excluded.pinned_at >= session.pinned_at";
-        ManyRows::new(head, tail)
-    });
-    // PostgreSQL takes a key once per statement.
-    let mut latest: BTreeMap<SessionHash, &Contact> = BTreeMap::new();
-    for contact in contacts {
-        let stored = latest.entry(contact.hash).or_insert(contact);
-        if contact.at >= stored.at {
-            *stored = contact;
-        }
-    }
-    let rows: Vec<&Contact> = latest.into_values().collect();
-    SAVE.execute(tx, &rows, |contact| {
+/// Stores where sessions are pinned, makes them units of evidence of their rollouts, and tells which assignments are
+/// news: those of no rollout, and those of a key that counted in none or in another. Nothing when that is not as supposed.
+///
+/// An assignment that is older than the stored one changes nothing.
+async fn save_contacts<'b>(
+    tx: &mut Tx,
+    contacts: &[Stamped<'b>],
+    known: Known,
+) -> Result<Option<Vec<Stamped<'b>>>, Cause> {
+    // One that repeats where its session counts touches nothing, so that the rows changed are the news.
+    const HEAD: &str = "INSERT INTO session (key_hash, pack, session_key, cohort, pinned, pinned_at, last_seen, counted_in) VALUES";
+    const TAIL: &str = "ON CONFLICT (key_hash) DO UPDATE SET session_key = excluded.session_key, \
+                        cohort = excluded.cohort, pinned = excluded.pinned, pinned_at = excluded.pinned_at, \
+                        last_seen = excluded.last_seen, counted_in = CASE WHEN excluded.counted_in = '' \
+                        THEN session.counted_in ELSE excluded.counted_in END \
+                        WHERE excluded.pinned_at >= session.pinned_at \
+                        AND (excluded.counted_in = '' OR excluded.counted_in <> session.counted_in)";
+    static SAVE: LazyLock<ManyRows<8>> = LazyLock::new(|| ManyRows::new(HEAD, TAIL));
+    static SAVE_AND_TELL: LazyLock<ManyRows<8>> =
+        LazyLock::new(|| ManyRows::new(HEAD, &format!("{TAIL} RETURNING key_hash")));
+    fn row(contact: &Contact, rollout: Option<&RolloutId>) -> [Value; 8] {
         let Contact { pack, key, hash, cohort, at, pinned } = contact;
-        row![*hash, &**pack, key, *cohort, *pinned, *at, *at]
-    })
-    .await?;
-    Ok(())
+        let counted_in = rollout.map_or("", RolloutId::as_str);
+        row![*hash, &**pack, key, *cohort, *pinned, *at, *at, counted_in]
+    }
+
+    let pieces = without_repeats(contacts, |stamped| stamped.contact.hash);
+    if known == Known::Nothing {
+        let [contacts] = pieces[..] else { return Ok(None) };
+        let saved = SAVE.execute(tx, &by_hash(contacts), |one| row(one.contact, one.rollout())).await?;
+        if saved != count_of(contacts) {
+            return Ok(None);
+        }
+        insert_units(tx, contacts).await?;
+        return Ok(Some(contacts.to_vec()));
+    }
+    let mut news = Vec::with_capacity(contacts.len());
+    for contacts in pieces {
+        let sorted = by_hash(contacts);
+        let rows = SAVE_AND_TELL.fetch(tx, &sorted, |one| row(one.contact, one.rollout())).await?;
+        let changed: HashSet<SessionHash> = rows.iter().map(|row| row.hash(0)).collect::<Result<_, _>>()?;
+        let is_new = |one: &Stamped<'_>| one.rollout().is_none() || changed.contains(&one.contact.hash);
+        let again: Vec<Stamped<'_>> = sorted.into_iter().filter(|one| !is_new(one)).collect();
+        SAVE.execute(tx, &again, |one| row(one.contact, None)).await?;
+        let start = news.len();
+        news.extend(contacts.iter().copied().filter(is_new));
+        insert_units(tx, &news[start..]).await?;
+    }
+    Ok(Some(news))
 }
 
-/// Makes sessions units of evidence, and tells whose keys had been none in their rollout; nothing when that
-/// is not as supposed.
-async fn insert_units(
-    tx: &mut Tx,
-    stamped: &[(&Contact, &RolloutId)],
-    known: Known,
-) -> Result<Option<NewUnits>, Cause> {
-    const HEAD: &str = "INSERT INTO unit (rollout, key_hash, pack, cohort, assigned_at, folded) VALUES";
-    const TAIL: &str = "ON CONFLICT (rollout, key_hash) DO NOTHING";
-    static INSERT: LazyLock<ManyRows<6>> = LazyLock::new(|| ManyRows::new(HEAD, TAIL));
-    static INSERT_AND_TELL: LazyLock<ManyRows<6>> =
-        LazyLock::new(|| ManyRows::new(HEAD, &format!("{TAIL} RETURNING rollout, key_hash")));
-    let values = |(contact, rollout): &(&Contact, &RolloutId)| {
-        row![*rollout, contact.hash, &*contact.pack, contact.cohort, contact.at, 0_i64]
-    };
-    match known {
-        Known::Nothing => {
-            let inserted = INSERT.execute(tx, stamped, values).await?;
-            Ok((inserted == count_of(stamped)).then_some(NewUnits::All))
-        }
-        Known::Some => {
-            let inserted = INSERT_AND_TELL.fetch(tx, stamped, values).await?;
-            let units = inserted.iter().map(|row: &Row| Ok((row.text(0)?, row.hash(1)?)));
-            Ok(Some(NewUnits::These(units.collect::<Result<_, Cause>>()?)))
-        }
-    }
+/// In the order of the index by hash: neighbours are written together, and processes do not lock each other out.
+fn by_hash<'b>(contacts: &[Stamped<'b>]) -> Vec<Stamped<'b>> {
+    let mut sorted = contacts.to_vec();
+    sorted.sort_unstable_by_key(|one| one.contact.hash);
+    sorted
+}
+
+/// Makes sessions units of evidence of their rollouts; those of none are passed over.
+async fn insert_units(tx: &mut Tx, contacts: &[Stamped<'_>]) -> Result<(), sqlx::Error> {
+    static INSERT: LazyLock<ManyRows<6>> = LazyLock::new(|| {
+        let head = "INSERT INTO unit (rollout, assigned_at, key_hash, pack, cohort, folded) VALUES";
+        ManyRows::new(head, "ON CONFLICT (rollout, assigned_at, key_hash) DO NOTHING")
+    });
+    let units: Vec<(&Contact, &RolloutId)> =
+        contacts.iter().filter_map(|one| Some((one.contact, one.rollout()?))).collect();
+    INSERT
+        .execute(tx, &units, |(contact, rollout)| {
+            row![*rollout, contact.at, contact.hash, &*contact.pack, contact.cohort, 0_i64]
+        })
+        .await?;
+    Ok(())
 }
 
 /// Notes when sessions were seen last; the time only rises.
@@ -316,7 +317,7 @@ async fn save_facts(tx: &mut Tx, facts: &[SessionFact], known: Known) -> Result<
         let (pack, id, body) = (&*fact.pack, fact.id.as_str(), json(&fact.fact));
         row![pack, id, fact.hash, fact.cohort, kind, fact.at, fact.until, body]
     };
-    let pieces = without_repeats(facts);
+    let pieces = without_repeats(facts, |fact| (fact.pack.as_str(), fact.id.as_str()));
     match (known, &pieces[..]) {
         (Known::Nothing, [facts]) => {
             let saved = SAVE.execute(tx, facts, values).await?;
@@ -342,18 +343,18 @@ fn count_of<T>(rows: &[T]) -> u64 {
     u64::try_from(rows.len()).unwrap_or(u64::MAX)
 }
 
-/// Cuts facts into pieces none of which names an id twice: such facts are judged one after the other.
-fn without_repeats(facts: &[SessionFact]) -> Vec<&[SessionFact]> {
+/// Cuts rows into pieces none of which names anything twice: such rows are judged one after the other.
+fn without_repeats<'r, T, N: Eq + Hash>(rows: &'r [T], name: impl Fn(&'r T) -> N) -> Vec<&'r [T]> {
     let mut pieces = Vec::new();
-    let mut named: HashSet<(&str, &str)> = HashSet::with_capacity(facts.len());
+    let mut named: HashSet<N> = HashSet::with_capacity(rows.len());
     let mut start = 0;
-    for (index, fact) in facts.iter().enumerate() {
-        if !named.insert((fact.pack.as_str(), &fact.id)) {
-            pieces.push(&facts[start..index]);
-            named = HashSet::from([(fact.pack.as_str(), fact.id.as_str())]);
+    for (index, row) in rows.iter().enumerate() {
+        if !named.insert(name(row)) {
+            pieces.push(&rows[start..index]);
+            named = HashSet::from([name(row)]);
             start = index;
         }
     }
-    pieces.push(&facts[start..]);
+    pieces.push(&rows[start..]);
     pieces
 }

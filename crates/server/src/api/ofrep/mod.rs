@@ -7,6 +7,7 @@
 mod cors;
 mod stream;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -90,7 +91,7 @@ pub(super) async fn flag(
     request: Request<Body>,
 ) -> Response {
     match evaluate(&app, &scope, &key, request).await {
-        Ok(flag) => told(&flag),
+        Ok(flag) => flag,
         Err(failed) => failed.told(Some(key)),
     }
 }
@@ -114,7 +115,7 @@ pub(super) async fn flags(
 ) -> Response {
     let (head, body) = request.into_parts();
     match evaluate_all(&app, &scope, &head.headers, body).await {
-        Ok(bulk) => conditional(&head.headers, &bulk),
+        Ok(flags) => flags,
         Err(failed) => failed.told(None),
     }
 }
@@ -211,7 +212,7 @@ impl Context {
     }
 
     /// The version of the session, pinned.
-    async fn resolve(&self, app: &App, pack: &PackSnapshot) -> Result<Resolved, ResolveError> {
+    async fn resolve(&self, app: &App, pack: &PackSnapshot) -> Result<Evaluated, ResolveError> {
         let visit = Visit {
             pack: &pack.name,
             session: Some(&self.session),
@@ -220,11 +221,13 @@ impl Context {
             turn: Turn::User,
             version: None,
         };
-        app.resolver().resolve(visit).await
+        let resolved = app.resolver().resolve(visit).await?;
+        Ok(Evaluated { version: resolved.version.to_string(), resolved })
     }
 }
 
-async fn evaluate(app: &App, scope: &Scope, key: &str, request: Request<Body>) -> Result<OfrepFlag, Failed> {
+/// One flag as an answer.
+async fn evaluate(app: &App, scope: &Scope, key: &str, request: Request<Body>) -> Result<Response, Failed> {
     let (head, body) = request.into_parts();
     let context = Context::read(&head.headers, body).await?;
     let (pack, prompt) = match key.split_once('.') {
@@ -248,9 +251,10 @@ async fn evaluate(app: &App, scope: &Scope, key: &str, request: Request<Body>) -
         None => None,
     };
     let variables = context.variables()?;
-    let resolved = context.resolve(app, found).await?;
-    let Some(prompt) = prompt else { return Ok(pack_flag(&resolved)) };
-    let mut flag = prompt_flag(&resolved, &prompt).ok_or_else(|| {
+    let evaluated = context.resolve(app, found).await?;
+    let Some(prompt) = prompt else { return Ok(told(&evaluated.pack_flag())) };
+    let resolved = &evaluated.resolved;
+    let mut flag = evaluated.prompt_flag(&prompt).ok_or_else(|| {
         Failed::not_found(format!("{} {} has no prompt {prompt}", resolved.pack.name, resolved.version))
     })?;
     match (variables, app.ofrep.prompt_text) {
@@ -264,7 +268,7 @@ async fn evaluate(app: &App, scope: &Scope, key: &str, request: Request<Body>) -
             flag.value.system = Some(rendered.system);
         }
     }
-    Ok(flag)
+    Ok(told(&flag))
 }
 
 /// A prompt that some version of the pack has.
@@ -278,21 +282,19 @@ fn known_prompt(pack: &PackSnapshot, name: &str) -> Result<PromptName, Failed> {
     })
 }
 
-async fn evaluate_all(
-    app: &App,
-    scope: &Scope,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<OfrepBulk, Failed> {
+/// All flags as an answer.
+async fn evaluate_all(app: &App, scope: &Scope, headers: &HeaderMap, body: Body) -> Result<Response, Failed> {
     let context = Context::read(headers, body).await?;
     let snapshot = app.resolver().snapshot();
     let stand = stand(&snapshot);
-    let mut flags = Vec::new();
+    let mut all = Vec::new();
     for pack in snapshot.packs.values().filter(|pack| scope.allows(&pack.name)) {
-        let resolved = context.resolve(app, pack).await?;
-        flags.push(pack_flag(&resolved));
-        let prompts = resolved.prompts().into_iter().flat_map(|prompts| prompts.prompts().keys());
-        flags.extend(prompts.filter_map(|prompt| prompt_flag(&resolved, prompt)));
+        all.push(context.resolve(app, pack).await?);
+    }
+    let mut flags = Vec::new();
+    for evaluated in &all {
+        flags.push(evaluated.pack_flag());
+        flags.extend(evaluated.prompts().filter_map(|prompt| evaluated.prompt_flag(prompt)));
     }
     // What changes before the client listens is told as soon as it does.
     let since = stand.map(|stand| format!("?since={stand}")).unwrap_or_default();
@@ -301,11 +303,12 @@ async fn evaluate_all(
         endpoint: OfrepEndpoint { request_uri: format!("{EVENTS}{since}") },
         inactivity_delay_sec: INACTIVITY_SECONDS,
     };
-    Ok(OfrepBulk { flags, metadata: BTreeMap::new(), event_streams: vec![stream] })
+    let bulk = OfrepBulk { flags, metadata: BTreeMap::new(), event_streams: vec![stream] };
+    Ok(conditional(headers, &bulk))
 }
 
 /// All flags, or 304 where the caller has them already.
-fn conditional(headers: &HeaderMap, bulk: &OfrepBulk) -> Response {
+fn conditional(headers: &HeaderMap, bulk: &OfrepBulk<'_>) -> Response {
     let flags = serde_json::to_vec(&bulk.flags).expect("flags are JSON");
     let etag = format!("\"{}\"", &blake3::hash(&flags).to_hex()[..32]);
     let given = headers.get_all(IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
@@ -320,46 +323,58 @@ fn conditional(headers: &HeaderMap, bulk: &OfrepBulk) -> Response {
     (etag, Json(bulk)).into_response()
 }
 
-/// The flag of a pack: which version the session gets.
-fn pack_flag(resolved: &Resolved) -> OfrepFlag {
-    let prompts = resolved.prompts().into_iter().flat_map(|prompts| prompts.prompts().keys());
-    let prompts = prompts.map(PromptName::to_string).collect();
-    let value = OfrepValue { prompts: Some(prompts), ..value(resolved) };
-    flag_of(resolved, resolved.pack.name.to_string(), value)
+/// The version of a session, and its text.
+struct Evaluated {
+    resolved: Resolved,
+    version: String,
 }
 
-/// The flag of a prompt; nothing where the version has no such prompt.
-fn prompt_flag(resolved: &Resolved, name: &PromptName) -> Option<OfrepFlag> {
-    let pack = resolved.prompts()?;
-    let prompt = pack.prompts().get(name)?;
-    let value = OfrepValue {
-        model: pack.model().map(str::to_owned),
-        parameters: Some(prompt.parameters(pack.model()).clone()),
-        prompt: Some(name.to_string()),
-        ..value(resolved)
-    };
-    Some(flag_of(resolved, format!("{}.{name}", resolved.pack.name), value))
-}
-
-/// What the values of a pack and of its prompts have in common.
-fn value(resolved: &Resolved) -> OfrepValue {
-    OfrepValue {
-        model: None,
-        pack: resolved.pack.name.to_string(),
-        parameters: None,
-        prompt: None,
-        prompts: None,
-        system: None,
-        variant: resolved.cohort.variant.into(),
-        version: resolved.version.to_string(),
+impl Evaluated {
+    /// The flag of the pack: which version the session gets.
+    fn pack_flag(&self) -> OfrepFlag<'_> {
+        let prompts = self.prompts().map(PromptName::as_str).collect();
+        let value = OfrepValue { prompts: Some(prompts), ..self.value() };
+        self.flag(Cow::Borrowed(self.resolved.pack.name.as_str()), value)
     }
-}
 
-/// What stays the same for as long as the session keeps its version, so that an `ETag` holds that long.
-fn flag_of(resolved: &Resolved, key: String, value: OfrepValue) -> OfrepFlag {
-    let rollout = resolved.cohort.of_rollout().map(|stamp| stamp.rollout.to_string());
-    let metadata = OfrepMetadata { prompt_text: None, rollout, variant: value.variant };
-    OfrepFlag { key, reason: reason(resolved), variant: value.version.clone(), value, metadata }
+    /// The flag of a prompt; nothing where the version has no such prompt.
+    fn prompt_flag<'a>(&'a self, name: &'a PromptName) -> Option<OfrepFlag<'a>> {
+        let pack = self.resolved.prompts()?;
+        let prompt = pack.prompts().get(name)?;
+        let value = OfrepValue {
+            model: pack.model(),
+            parameters: Some(prompt.parameters(pack.model())),
+            prompt: Some(name.as_str()),
+            ..self.value()
+        };
+        Some(self.flag(Cow::Owned(format!("{}.{name}", self.resolved.pack.name)), value))
+    }
+
+    /// The prompts of the version.
+    fn prompts(&self) -> impl Iterator<Item = &PromptName> {
+        self.resolved.prompts().into_iter().flat_map(|prompts| prompts.prompts().keys())
+    }
+
+    /// What the values of a pack and of its prompts have in common.
+    fn value(&self) -> OfrepValue<'_> {
+        OfrepValue {
+            model: None,
+            pack: self.resolved.pack.name.as_str(),
+            parameters: None,
+            prompt: None,
+            prompts: None,
+            system: None,
+            variant: self.resolved.cohort.variant.into(),
+            version: &self.version,
+        }
+    }
+
+    /// What stays the same for as long as the session keeps its version, so that an `ETag` holds that long.
+    fn flag<'a>(&'a self, key: Cow<'a, str>, value: OfrepValue<'a>) -> OfrepFlag<'a> {
+        let rollout = self.resolved.cohort.of_rollout().map(|stamp| stamp.rollout.as_str());
+        let metadata = OfrepMetadata { prompt_text: None, rollout, variant: value.variant };
+        OfrepFlag { key, reason: reason(&self.resolved), variant: value.version, value, metadata }
+    }
 }
 
 /// Why the session got its version in the first place: OpenFeature has no word for a session that keeps it.

@@ -1,5 +1,6 @@
 //! OpenFeature Remote Evaluation: flags whose value is a version of a pack.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -17,57 +18,57 @@ pub struct OfrepRequest {
 
 /// One flag with its value.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct OfrepFlag {
+pub struct OfrepFlag<'a> {
     /// `pack`, or `pack.prompt`.
-    pub key: String,
+    pub key: Cow<'a, str>,
     /// The version, its side of the comparison, and of a prompt its parameters.
     #[schema(value_type = Object)]
-    pub value: OfrepValue,
+    pub value: OfrepValue<'a>,
     /// Why.
     pub reason: OfrepReason,
     /// The version.
-    pub variant: String,
+    pub variant: &'a str,
     /// Text, numbers, yes and no only.
     #[schema(value_type = Object)]
-    pub metadata: OfrepMetadata,
+    pub metadata: OfrepMetadata<'a>,
 }
 
 /// The value of a flag; its names are in the order of the alphabet.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct OfrepValue {
+pub struct OfrepValue<'a> {
     /// The model that the prompt is made for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
+    pub model: Option<&'a str>,
     /// The pack.
-    pub pack: String,
+    pub pack: &'a str,
     /// Parameters of the prompt, such as `temperature`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<serde_json::Map<String, serde_json::Value>>,
+    pub parameters: Option<&'a serde_json::Map<String, serde_json::Value>>,
     /// The prompt, of the flag of one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub prompt: Option<String>,
+    pub prompt: Option<&'a str>,
     /// The prompts of the version, of the flag of a pack.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub prompts: Option<Vec<String>>,
+    pub prompts: Option<Vec<&'a str>>,
     /// The prompt with its variables filled in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// The side of the comparison.
     pub variant: Variant,
     /// The version.
-    pub version: String,
+    pub version: &'a str,
 }
 
 /// What is said about a flag besides its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct OfrepMetadata {
+pub struct OfrepMetadata<'a> {
     /// `withheld` where the text of the prompt was asked for and is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_text: Option<&'static str>,
     /// The rollout that the session belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rollout: Option<String>,
+    pub rollout: Option<&'a str>,
     /// The side of the comparison.
     pub variant: Variant,
 }
@@ -118,9 +119,9 @@ pub enum OfrepErrorCode {
 /// All flags.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct OfrepBulk {
+pub struct OfrepBulk<'a> {
     /// Each pack, and each prompt of the version that the session gets.
-    pub flags: Vec<OfrepFlag>,
+    pub flags: Vec<OfrepFlag<'a>>,
     /// Nothing so far.
     #[schema(value_type = Object)]
     pub metadata: BTreeMap<&'static str, serde_json::Value>,

@@ -324,9 +324,9 @@ pub struct ExposedSessionView {
 pub struct ExposedPage {
     /// The rollout.
     pub rollout: String,
-    /// In the order of their hashes.
+    /// In the order of their assignment.
     pub sessions: Vec<ExposedSessionView>,
-    /// The hash to ask on with; absent at the end.
+    /// The place to ask on with; absent at the end.
     pub next_after: Option<String>,
 }
 

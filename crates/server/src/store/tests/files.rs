@@ -1,6 +1,6 @@
 //! Database files: durable for the next process, and clear about what is wrong with them.
 
-use super::{CANARY, World, at, contact, hash, pack, response, rollout};
+use super::{CANARY, STABLE, World, at, contact, hash, pack, response, rollout};
 use crate::store::db::args;
 use crate::store::{Batch, Store, StoreError};
 
@@ -74,4 +74,46 @@ async fn a_database_of_a_newer_release_is_left_alone() {
     tx.commit().await.unwrap();
     let refused = Store::open(&world.path).await.unwrap_err();
     assert!(matches!(refused, StoreError::UnknownSchema { schema: 99, .. }), "{refused:?}");
+}
+
+/// What opening takes from a database of the time when units had an index by the hash of their keys.
+#[tokio::test]
+async fn units_of_an_older_database_count_on_and_count_once() {
+    let world = World::with_rollout().await;
+    world.contact("anna", CANARY, at(100)).await;
+    world.contact("bert", STABLE, at(101)).await;
+    let mut tx = world.store.db.begin().await.unwrap();
+    for sql in [
+        "DELETE FROM _sqlx_migrations WHERE version = 30",
+        "DROP INDEX session_forgotten",
+        "DROP INDEX session_by_end",
+        "CREATE INDEX session_by_end ON session (last_seen)",
+        "ALTER TABLE session DROP COLUMN counted_in",
+        "CREATE TABLE old (rollout TEXT NOT NULL, key_hash BYTEA NOT NULL, pack TEXT NOT NULL, cohort BIGINT NOT NULL, \
+         assigned_at BIGINT NOT NULL, folded BIGINT NOT NULL, PRIMARY KEY (rollout, key_hash))",
+        "INSERT INTO old SELECT rollout, key_hash, pack, cohort, assigned_at, folded FROM unit",
+        // A session may have been a unit of a rollout before.
+        "INSERT INTO old SELECT 'support-r0', key_hash, pack, 0, assigned_at - 50000000, 1 FROM unit",
+        "DROP TABLE unit",
+        "ALTER TABLE old RENAME TO unit",
+        "CREATE INDEX unit_by_maturity ON unit (rollout, folded, assigned_at)",
+    ] {
+        tx.execute(sql, args![]).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    world.store.close().await;
+
+    let store = Store::open(&world.path).await.unwrap();
+    let contacts = vec![
+        contact("anna", CANARY, at(200)),
+        contact("bert", CANARY, at(200)),
+        contact("carl", CANARY, at(200)),
+    ];
+    assert_eq!(store.write(&Batch { contacts, ..Batch::default() }).await.unwrap().units, 1);
+    let units = store.matured(&rollout(), 0, at(900), 10).await.unwrap();
+    let units: Vec<_> = units.into_iter().map(|unit| (unit.hash, unit.cohort, unit.assigned_at)).collect();
+    let expected =
+        [(hash("anna"), CANARY, at(100)), (hash("bert"), STABLE, at(101)), (hash("carl"), CANARY, at(200))];
+    assert_eq!(units, expected);
+    assert_eq!(store.attribution(hash("bert")).await.unwrap(), Some(CANARY), "the pin moves all the same");
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serin_core::aggregate::Counters;
 use serin_core::routing::{CohortId, Variant};
-use serin_core::units::HoldFor;
+use serin_core::units::{HoldFor, Timestamp};
 
 use super::{CANARY, STABLE, World, at, completed, hash, on_sqlite, pack, response, rollout};
-use crate::store::Folded;
+use crate::store::{Folded, Unit};
 
 on_sqlite! { with_rollout:
     a_session_is_folded_exactly_once as sqlite_a_session_is_folded_exactly_once,
@@ -20,6 +20,10 @@ fn sessions(cohort: CohortId, sessions: u64) -> BTreeMap<CohortId, Counters> {
     BTreeMap::from([(cohort, Counters { sessions, ..Counters::default() })])
 }
 
+fn unit(key: &str, assigned_at: Timestamp) -> Unit {
+    Unit { hash: hash(key), cohort: CANARY, assigned_at }
+}
+
 async fn counted(world: &World) -> Vec<(CohortId, u64)> {
     let evidence = world.store.evidence(&rollout()).await.unwrap();
     evidence.into_iter().map(|(cohort, counters)| (cohort, counters.sessions)).collect()
@@ -29,7 +33,7 @@ async fn a_session_is_folded_exactly_once(world: World) {
     for key in ["anna", "bert"] {
         world.contact(key, CANARY, at(100)).await;
     }
-    let both = [hash("anna"), hash("bert")];
+    let both = [unit("anna", at(100)), unit("bert", at(100))];
     let other = world.other_process().await;
     let additions = sessions(CANARY, 2);
     let rollout_1 = rollout();
@@ -53,7 +57,7 @@ async fn a_session_is_folded_exactly_once(world: World) {
 
 async fn a_lost_race_changes_nothing(world: World) {
     world.contact("anna", CANARY, at(100)).await;
-    let with_stranger = [hash("anna"), hash("nobody")];
+    let with_stranger = [unit("anna", at(100)), unit("nobody", at(100))];
     let lost = world.store.fold(&rollout(), &with_stranger, 0, &sessions(CANARY, 2)).await.unwrap();
     assert_eq!(lost, Folded::LostRace);
     assert_eq!(counted(&world).await, [(CANARY, 0)]);

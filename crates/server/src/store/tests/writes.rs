@@ -11,10 +11,13 @@ use super::{
     version,
 };
 use crate::signal::Contact;
+use crate::store::db::args;
 use crate::store::{Batch, Exposure, Receipt, Touch};
 
 on_sqlite! { with_rollout:
     a_returning_key_counts_once as sqlite_a_returning_key_counts_once,
+    within_a_batch_a_key_counts_where_it_was_first as sqlite_within_a_batch_a_key_counts_where_it_was_first,
+    a_session_that_leaves_its_rollout_and_returns_to_it_counts_once as sqlite_a_session_that_returns_counts_once,
     a_session_without_a_rollout_is_no_unit as sqlite_a_session_without_a_rollout_is_no_unit,
     the_same_fact_counts_once as sqlite_the_same_fact_counts_once,
     the_end_of_a_request_replaces_its_start as sqlite_the_end_of_a_request_replaces_its_start,
@@ -50,6 +53,35 @@ async fn a_returning_key_counts_once(world: World) {
         [(hash("anna"), STABLE), (hash("bert"), CANARY)]
     );
     assert_eq!(world.store.exposure(&rollout()).await.unwrap(), Exposure { sessions: 1, requests: 0 });
+}
+
+async fn within_a_batch_a_key_counts_where_it_was_first(world: World) {
+    let write = async |contacts| world.store.write(&Batch { contacts, ..Batch::default() }).await.unwrap();
+    let contacts = vec![
+        contact("anna", BASE, at(90)),
+        contact("anna", STABLE, at(100)),
+        contact("anna", CANARY, at(101)),
+        contact("bert", CANARY, at(102)),
+    ];
+    assert_eq!(write(contacts).await.units, 2);
+    assert_eq!(world.store.assigned(&rollout()).await.unwrap(), [(STABLE, 1), (CANARY, 1)]);
+    assert_eq!(world.store.attribution(hash("anna")).await.unwrap(), Some(CANARY));
+    let sessions =
+        |slots: &[crate::store::StoredTally]| slots.iter().map(|slot| slot.tally.sessions).sum::<u64>();
+    let outside = world.store.tallies_without_rollout(&pack(), at(0), at(900)).await.unwrap();
+    let inside = world.store.tallies(&rollout(), None, None).await.unwrap();
+    assert_eq!((sessions(&outside), sessions(&inside)), (1, 2));
+    // News and repeats together: each is told apart.
+    let contacts = vec![contact("anna", CANARY, at(200)), contact("carl", STABLE, at(201))];
+    assert_eq!(write(contacts).await.units, 1);
+    assert_eq!(world.store.assigned(&rollout()).await.unwrap(), [(STABLE, 2), (CANARY, 1)]);
+}
+
+async fn a_session_that_leaves_its_rollout_and_returns_to_it_counts_once(world: World) {
+    assert_eq!(world.contact("anna", CANARY, at(100)).await, 1);
+    assert_eq!(world.contact("anna", BASE, at(200)).await, 0);
+    assert_eq!(world.contact("anna", CANARY, at(300)).await, 0);
+    assert_eq!(world.store.assigned(&rollout()).await.unwrap(), [(CANARY, 1)]);
 }
 
 async fn a_rate_counts_new_sessions_only(world: World) {
@@ -202,22 +234,31 @@ async fn old_slots_are_joined_and_lose_nothing(world: World) {
 }
 
 async fn what_is_old_is_forgotten_and_the_rest_stays(world: World) {
+    let rows =
+        async || world.store.db.fetch("SELECT COUNT(*) FROM session", args![]).await.unwrap()[0].count(0);
     world.contact("anna", CANARY, at(100)).await;
     world.see(vec![response("anna", CANARY, "r1", at(100))]).await;
+    world.contact("dora", CANARY, at(101)).await;
     world.contact("bert", CANARY, at(7_200)).await;
     world.see(vec![response("bert", CANARY, "r2", at(7_200))]).await;
 
     let retention = HoldFor::from_hours(1);
     let expired = world.store.expire(at(7_200), retention).await.unwrap();
-    assert_eq!((expired.observations, expired.sessions), (1, 1));
+    assert_eq!((expired.observations, expired.sessions), (1, 2));
     assert_eq!(expired.units, 0, "the rollout is under way and its keys still count once");
     assert_eq!(pins(&world, 0).await.keys().copied().collect::<Vec<_>>(), [hash("bert")]);
+    assert_eq!(world.store.session(hash("anna")).await.unwrap(), None);
+    let exposed = world.store.exposed_sessions(&pack(), &rollout(), None, 10).await.unwrap();
+    assert_eq!(exposed.iter().map(|one| one.key.as_deref()).collect::<Vec<_>>(), [None, None, Some("bert")]);
+    assert_eq!(world.store.expire(at(7_200), retention).await.unwrap().sessions, 0, "it is forgotten once");
     assert_eq!(world.contact("anna", CANARY, at(7_300)).await, 0);
+    assert_eq!(world.store.session(hash("anna")).await.unwrap().unwrap().key.as_str(), "anna");
 
     world.apply("1.0.0", at(7_400)).await;
     let expired = world.store.expire(at(20_000), retention).await.unwrap();
-    assert_eq!((expired.observations, expired.sessions, expired.units), (1, 2, 2));
-    assert_eq!(world.store.assigned(&rollout()).await.unwrap(), [(CANARY, 2)], "what was counted stays");
+    assert_eq!((expired.observations, expired.sessions, expired.units), (1, 2, 3));
+    assert_eq!(world.store.assigned(&rollout()).await.unwrap(), [(CANARY, 3)], "what was counted stays");
+    assert_eq!(rows().await.unwrap(), 0, "what has no name is gone with its unit");
     // However short the retention, a pin that may be live is kept.
     world.contact("carl", BASE, at(20_000)).await;
     world.store.expire(at(20_100), HoldFor::from_secs(1)).await.unwrap();
