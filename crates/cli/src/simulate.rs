@@ -427,7 +427,7 @@ fn words(cause: HoldCause) -> &'static str {
         HoldCause::ApprovalDue => "an approval that nobody gives",
         HoldCause::NoBaseline => "no baseline",
         HoldCause::Deadline => "the deadline",
-        HoldCause::Unobserved => "a gap in watching",
+        HoldCause::Unobserved => "a crash of the server",
         HoldCause::ForcedStable => "the force-stable file",
         HoldCause::Frozen => "a freeze",
         HoldCause::Alert => "an alert",

@@ -14,8 +14,10 @@ use tokio::sync::Notify;
 
 /// How long a start of the server may take.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How often the server is killed.
-const KILLS: u64 = 20;
+/// Data directories, one after the other: the weight of each rises until its first kill.
+const LIVES: u64 = 5;
+/// How often the server is killed in each.
+const KILLS: u64 = 4;
 /// Clients that talk to it at the same time.
 const CLIENTS: u64 = 6;
 
@@ -62,6 +64,15 @@ impl Server {
         let (Some(data), Some(control)) = (data, control) else { unreachable!("the loop ends with both") };
         Self { api: Api { data, control, client: reqwest::Client::new() }, child }
     }
+
+    /// Asks it to stop and waits until it has.
+    async fn stop(mut self) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let asked = Command::new("kill").args(["-INT", &pid]).status().await.expect("kill can be started");
+        assert!(asked.success(), "{asked}");
+        let ended = self.child.wait().await.expect("it ends");
+        assert!(ended.success(), "{ended}");
+    }
 }
 
 impl Api {
@@ -103,18 +114,44 @@ fn event(id: &str, session: &str) -> Value {
 /// One client: new sessions, each with an event, until the server dies; says when enough was acknowledged.
 async fn talk(api: &Api, known: &Mutex<Acknowledged>, name: &str, enough: usize, done: &Notify) {
     for n in 0..u64::MAX {
-        let session = format!("session-{name}-{n}");
-        let Some(version) = api.version_of(&session).await else { return };
-        known.lock().unwrap().versions.insert(session.clone(), version);
-        let id = format!("event-{session}");
-        let Some(answer) = api.post("/v1/events", &json!({"events": [event(&id, &session)]})).await else {
-            return;
-        };
-        assert_eq!(answer["accepted"], 1, "{answer}");
-        let mut known = known.lock().unwrap();
-        known.events.push(id);
-        if known.events.len() >= enough {
+        let Some(events) = begin(api, known, &format!("session-{name}-{n}")).await else { return };
+        if events >= enough {
             done.notify_one();
+        }
+    }
+}
+
+/// A new session with an event; how many events are acknowledged by now, or nothing when the server died on the way.
+async fn begin(api: &Api, known: &Mutex<Acknowledged>, session: &str) -> Option<usize> {
+    let version = api.version_of(session).await?;
+    known.lock().unwrap().versions.insert(session.to_owned(), version);
+    let id = format!("event-{session}");
+    let answer = api.post("/v1/events", &json!({"events": [event(&id, session)]})).await?;
+    assert_eq!(answer["accepted"], 1, "{answer}");
+    let mut known = known.lock().unwrap();
+    known.events.push(id);
+    Some(known.events.len())
+}
+
+/// After a kill no weight rises: a session of the last moments would get another version.
+async fn weight_is_held(api: &Api) {
+    loop {
+        let rollout = api.get("/packs/support/rollout").await;
+        let holds = rollout["holds"].as_array().unwrap_or_else(|| panic!("{rollout}"));
+        if holds.iter().any(|hold| hold["cause"] == "unobserved") {
+            return;
+        }
+    }
+}
+
+/// Without a crash it rises, as long as somebody talks.
+async fn weight_rises(api: &Api, known: &Mutex<Acknowledged>) {
+    let weight = async || api.get("/packs/support/rollout").await["weight"].as_f64();
+    let before = weight().await;
+    for n in 0..u64::MAX {
+        begin(api, known, &format!("session-rise-{n}")).await.expect("the server runs");
+        if weight().await > before {
+            return;
         }
     }
 }
@@ -137,6 +174,12 @@ async fn weight_is_recorded(api: &Api) {
 async fn twenty_kills_lose_nothing_flip_nobody_and_count_nothing_twice() {
     // An error means that there is a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    for life in 0..LIVES {
+        killed_four_times(life).await;
+    }
+}
+
+async fn killed_four_times(life: u64) {
     let dir = TempDir::new().expect("a temporary folder can be made");
     let known = Arc::new(Mutex::new(Acknowledged::default()));
     let manifest = |version: &str, rollout: &str| {
@@ -145,7 +188,7 @@ async fn twenty_kills_lose_nothing_flip_nobody_and_count_nothing_twice() {
              spec: {{version: \"{version}\", rollout: {{{rollout}}}}}\n"
         )
     };
-    let mut seed: u64 = 0x5e71_0000;
+    let mut seed: u64 = 0x5e71_0000 + life;
     let mut random = move |below: u64| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
@@ -161,6 +204,7 @@ async fn twenty_kills_lose_nothing_flip_nobody_and_count_nothing_twice() {
                 &format!("canaryWeight: 5, stepWeight: 5, stepInterval: 1s, {analysis}"),
             ))
             .await;
+            weight_rises(&api, &known).await;
         }
         // Everybody who was told a version still has it.
         let told: Vec<(String, String)> = known
@@ -188,7 +232,12 @@ async fn twenty_kills_lose_nothing_flip_nobody_and_count_nothing_twice() {
         tokio::join!(futures_util::future::join_all(clients), kill);
     }
 
+    // A stop in order brings back no pin, so that the weight is held after it too.
+    let server = Server::start(dir.path()).await;
+    weight_is_held(&server.api).await;
+    server.stop().await;
     let Server { api, mut child } = Server::start(dir.path()).await;
+    weight_is_held(&api).await;
     let events = std::mem::take(&mut known.lock().unwrap().events);
     for ids in events.chunks(500) {
         let again: Vec<Value> = ids.iter().map(|id| event(id, id.trim_start_matches("event-"))).collect();
@@ -202,7 +251,7 @@ async fn twenty_kills_lose_nothing_flip_nobody_and_count_nothing_twice() {
     }
     weight_is_recorded(&api).await;
     let rollout = api.get("/packs/support/rollout").await;
-    assert!(rollout["weight"].as_f64() > Some(5.0), "the weight grew through the kills: {rollout}");
+    assert!(rollout["weight"].as_f64() > Some(5.0), "the weight grew before the kills: {rollout}");
     let verified = api.get("/audit/verify").await;
     assert_eq!(verified["intact"], true, "{verified}");
     child.kill().await.expect("the server can be killed");

@@ -17,6 +17,8 @@ const PROGRAM: &str = "target/venv-schema/bin/schemathesis";
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method";
 /// Requests to one operation that are made up at random, besides those at the edges of what is allowed.
 const RANDOM: &str = "12";
+/// One thread: with two, CPython 3.11 now and then fails to parse what hypothesis looks at, its own code.
+const WORKERS: &str = "1";
 /// Answers that never end; `tests/api/ofrep.rs` and `tests/api/matrix.rs` ask for them.
 const STREAMS: &str = "^(/api/v1/stream|/ofrep/v1/events)$";
 /// How long one run may take.
@@ -30,7 +32,7 @@ async fn run(place: &Place, control: &str, base: &str, paths: &str) {
         .args(["run", &format!("{control}/api/openapi.json"), "--url", base])
         .args(["--include-path-regex", paths, "--exclude-path-regex", STREAMS])
         .args(["--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-examples", RANDOM])
-        .args(["--seed", "1", "--no-shrink", "--request-timeout", "20", "--workers", "2"])
+        .args(["--seed", "1", "--no-shrink", "--request-timeout", "20", "--workers", WORKERS])
         .args(["--suppress-health-check", "all", "--warnings", "off", "--continue-on-failure"])
         .current_dir(place.path(""))
         .env_clear()

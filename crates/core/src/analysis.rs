@@ -54,6 +54,8 @@ pub struct Evidence {
     pub forced_stable: bool,
     /// Alerts about the pack that fire, or fired lately.
     pub alerts: Vec<Alert>,
+    /// When the server came back from an end without warning, after which pins of its last moments may be missing.
+    pub back_since: Option<Timestamp>,
     /// What outside providers measured for the gates that ask them.
     pub outside: BTreeMap<MetricName, Outside>,
 }

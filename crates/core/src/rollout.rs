@@ -207,7 +207,7 @@ pub enum HoldCause {
     NoBaseline,
     /// The rollout takes longer than it may.
     Deadline,
-    /// Nobody watched for a while.
+    /// The server ended without warning, and sessions of its last moments may come back without their pins.
     Unobserved,
     /// The break-glass file is there.
     ForcedStable,
@@ -272,7 +272,9 @@ impl HoldCause {
             Self::ApprovalDue => "serin approve",
             Self::NoBaseline => "enough sessions on stable, or serin promote",
             Self::Deadline => "serin promote or serin rollback",
-            Self::Unobserved => "one fresh check",
+            Self::Unobserved => {
+                "the idle timeout of sessions having passed since the server came back, or serin promote"
+            }
             Self::ForcedStable => "removing the force-stable file",
             Self::Frozen => "the end of the freeze, or serin promote --override-policy",
             Self::Alert => {

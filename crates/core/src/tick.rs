@@ -255,6 +255,7 @@ fn step<'p>(plan: &'p Plan, active: &Active) -> &'p Step {
 
 /// The holds that rules demand right now, with their reasons.
 fn rule_holds(
+    pack: &PackState,
     plan: &Plan,
     rollout: &Rollout,
     active: &Active,
@@ -269,6 +270,17 @@ fn rule_holds(
     if HoldFor::between(rollout.started_at, now).minus(frozen) > plan.progress.deadline {
         wanted
             .insert(HoldCause::Deadline, format!("the rollout takes longer than {}", plan.progress.deadline));
+    }
+    // Until then a session whose pin was lost gets its version again, for the weight is the one that it was drawn by.
+    let settled_at = evidence.back_since.map(|at| pack.sessions.idle_timeout.after(at));
+    if let (Some(back_since), Some(settled_at)) = (evidence.back_since, settled_at)
+        && rollout.started_at <= back_since
+        && now < settled_at
+    {
+        let reason = format!(
+            "the server ended without warning, and sessions that began in its last moments may come back until {settled_at:.0}"
+        );
+        wanted.insert(HoldCause::Unobserved, reason);
     }
     if let Some(reason) = alert::reason(&evidence.alerts, now) {
         wanted.insert(HoldCause::Alert, reason);
@@ -331,7 +343,7 @@ fn adjust_holds(
     evidence: &Evidence,
     now: Timestamp,
 ) -> Option<Transition> {
-    let wanted = rule_holds(plan, rollout, active, evidence, now);
+    let wanted = rule_holds(pack, plan, rollout, active, evidence, now);
     let is_new = |cause: &HoldCause, reason: &String| match active.holds.get(cause) {
         None => true,
         // Other alerts may fire than when the hold was set.

@@ -95,7 +95,7 @@ pub struct Ingest {
     counts: Arc<IngestCounts>,
     reports: mpsc::Sender<Report>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: JoinHandle<bool>,
 }
 
 /// Writes facts that somebody waits for; clones share one ingest.
@@ -143,12 +143,13 @@ impl Ingest {
         Reporter(self.reports.clone())
     }
 
-    /// Writes what was told until now, and ends.
-    pub async fn shutdown(self) {
+    /// Writes what was told until now, and ends; whether everything could be written.
+    pub async fn shutdown(self) -> bool {
         self.stop.send_replace(true);
-        if let Err(failed) = self.task.await {
+        self.task.await.unwrap_or_else(|failed| {
             tracing::error!(error = %failed, "the ingest ended before everything was written");
-        }
+            false
+        })
     }
 }
 
@@ -238,7 +239,7 @@ impl Writer {
         mut signals: Signals,
         mut reports: mpsc::Receiver<Report>,
         mut stopped: watch::Receiver<bool>,
-    ) {
+    ) -> bool {
         let mut backoff = BACKOFF.0;
         // While the store is away: when to try again.
         let mut retry_at: Option<Instant> = None;
@@ -265,7 +266,7 @@ impl Writer {
                 }
             }
         }
-        self.finish(signals, reports).await;
+        self.finish(signals, reports).await
     }
 
     /// Takes in what is told, until there is something to write or the next attempt is due.
@@ -359,8 +360,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes in what is left in the queues and writes it, in a bounded number of attempts.
-    async fn finish(mut self, mut signals: Signals, mut reports: mpsc::Receiver<Report>) {
+    /// Takes in what is left in the queues and writes it, in a bounded number of attempts; whether it could.
+    async fn finish(mut self, mut signals: Signals, mut reports: mpsc::Receiver<Report>) -> bool {
         signals.close();
         reports.close();
         while let Some(signal) = signals.recv().await {
@@ -371,7 +372,7 @@ impl Writer {
         }
         for attempt in 1..=LAST_ATTEMPTS {
             match self.flush().await {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(error) => {
                     tracing::warn!(attempt, error = %Chain(&error), "the ingest could not write what was left");
                     tokio::time::sleep(BACKOFF.0 * attempt).await;
@@ -384,6 +385,7 @@ impl Writer {
             facts,
             "the server stops without having written {contacts} contacts and {facts} facts"
         );
+        false
     }
 
     fn refuse_reports(&mut self, why: &str) {

@@ -10,6 +10,7 @@ pub mod errors;
 pub mod gateway;
 pub mod ingest;
 pub mod judge;
+mod lock;
 pub mod notify;
 pub mod oidc;
 pub mod otlp;

@@ -1,6 +1,5 @@
 //! Puts the parts together: one process, one data directory, two listeners.
 
-use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use crate::errors::Chain;
 use crate::gateway::{Gateway, GatewaySettings, Ids, StreamUsage, UpstreamError, Upstreams};
 use crate::ingest::{Ingest, IngestCounts};
 use crate::judge::Judges;
+use crate::lock::Lock;
 use crate::notify::link::{LinkKeyError, Links};
 use crate::notify::{Notifier, NotifyError};
 use crate::oidc::Oidc;
@@ -36,8 +36,6 @@ use crate::store::{Store, StoreError};
 
 /// The database in the data directory.
 pub const DATABASE: &str = "serin.db";
-/// The file in the data directory that one process at a time holds locked.
-pub const LOCK: &str = "serin.lock";
 /// How often the pin table is looked after.
 const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
 /// How often the last uses of keys go to the store.
@@ -158,7 +156,7 @@ pub struct Server {
     judges: Arc<Judges>,
     store: Store,
     /// Held for as long as the server runs.
-    _lock: File,
+    lock: Lock,
 }
 
 impl Server {
@@ -167,7 +165,7 @@ impl Server {
     /// # Errors
     /// [`StartError`] tells what is in the way.
     pub async fn start(settings: &Settings, overrides: Overrides) -> Result<Self, StartError> {
-        let lock = lock(&settings.data_dir)?;
+        let mut lock = Lock::take(&settings.data_dir)?;
         let data = listen("data plane", settings.data.listen, "--listen").await?;
         let control_listener = listen("control plane", settings.control.listen, "--control-listen").await?;
         let Overrides { clock, salts, ids, seed, disk_pages } = overrides;
@@ -253,6 +251,17 @@ impl Server {
             stop: stopped.clone(),
             recent: Recent::default(),
         });
+        let back_since = lock
+            .note_running(started_at)
+            .map_err(|source| StartError::DataDir { path: settings.data_dir.clone(), source })?;
+        if let Some(back_since) = back_since {
+            if back_since == started_at {
+                tracing::warn!(
+                    "the server before ended without warning: no weight rises until the sessions of that time have had their idle timeout to come back"
+                );
+            }
+            control.know_crash(back_since);
+        }
         let planes = [
             (data, data_plane(Arc::clone(&parts), data_guard)),
             (control_listener, control_plane(parts, control_guard)),
@@ -285,7 +294,7 @@ impl Server {
             sampling,
             judges,
             store,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -345,26 +354,12 @@ impl Server {
         self.background.shutdown().await;
         self.samples.settled().await;
         self.sampling.abort();
-        self.ingest.shutdown().await;
+        let is_written = self.ingest.shutdown().await;
         note_uses(&self.auth).await;
         self.store.close().await;
-    }
-}
-
-/// Makes the data directory and takes its lock.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    let unusable = |source| StartError::DataDir { path: data_dir.to_owned(), source };
-    std::fs::create_dir_all(data_dir).map_err(unusable)?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data_dir.join(LOCK))
-        .map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: data_dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(unusable(source)),
+        if is_written && let Err(failed) = self.lock.note_ended() {
+            tracing::warn!(error = %failed, "could not note that the server ended in order; the next start takes it for a crash");
+        }
     }
 }
 

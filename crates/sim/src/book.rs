@@ -230,6 +230,7 @@ impl Book {
             baseline_candidate: self.baseline_candidate(controller, now),
             forced_stable: false,
             alerts: Vec::new(),
+            back_since: None,
             // Nobody stands in for an outside provider: what only it knows cannot be measured.
             outside: BTreeMap::new(),
         }

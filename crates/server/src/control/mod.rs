@@ -77,6 +77,8 @@ pub struct Control {
     policy: Policy,
     /// The share of the sessions that is recorded; not checked as long as nobody told.
     recorded: OnceLock<Weight>,
+    /// When the server came back from an end without warning, if it did.
+    back_since: OnceLock<Timestamp>,
     recent: Recent<recent::Kept>,
     looked: watch::Looked,
     /// What is counted on the way.
@@ -196,6 +198,7 @@ impl Control {
             providers: OnceLock::new(),
             policy,
             recorded: OnceLock::new(),
+            back_since: OnceLock::new(),
             recent: Recent::default(),
             looked: watch::Looked::default(),
             counts: ControlCounts::default(),
@@ -258,6 +261,12 @@ impl Control {
     pub fn know_recording(&self, rate: Weight) {
         // A second call comes from nobody.
         let _ = self.recorded.set(rate);
+    }
+
+    /// From now on knows that the server came back from an end without warning; the first call counts.
+    pub fn know_crash(&self, back_since: Timestamp) {
+        // A second call comes from nobody.
+        let _ = self.back_since.set(back_since);
     }
 
     /// Tells of everything that happens from now on.

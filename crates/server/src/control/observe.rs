@@ -72,6 +72,7 @@ impl Control {
         evidence.recent = sides(self.store.tallies(&rollout.id, Some(since), Some(now)).await?);
         evidence.forced_stable = self.is_forced_by_file(&state.name);
         evidence.alerts = self.alerts_of(&state.name);
+        evidence.back_since = self.back_since.get().copied();
         for wanted in baseline_wanted(state, plan, now) {
             let sessions = self
                 .store
